@@ -1,0 +1,1 @@
+"""Slakh trees, the built-in mini-Slakh, and caches of latents."""

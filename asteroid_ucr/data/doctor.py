@@ -1,0 +1,303 @@
+"""Examines a Slakh tree and names everything in it that would spoil training or scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+from tqdm import tqdm
+
+from asteroid_ucr.data import slakh
+from asteroid_ucr.errors import UserError
+
+# Kind of fault -> what it means and what happens to it. The order is the report's order.
+KINDS = {
+    "not_slakh": "the folder is no Slakh tree",
+    "split_missing": "a split that is not there",
+    "split_empty": "a split without tracks",
+    "split_count": "tracks more or fewer than the published split has",
+    "metadata_missing": "tracks without metadata.yaml: skipped",
+    "metadata_invalid": "tracks whose metadata.yaml cannot be used: skipped",
+    "stem_missing": "stems declared as rendered whose file is missing: skipped",
+    "stem_undeclared": "stems whose file is there although the metadata deny it: used",
+    "stem_unlisted": "audio files in stems/ that the metadata do not name: not used",
+    "stem_unreadable": "stems that are not readable audio: skipped",
+    "stem_empty": "stems with a length of zero: skipped",
+    "stem_silent": "stems without a sound",
+    "length_differs": "tracks whose stems or mix differ in length: cropped to the shortest",
+    "rate_differs": "files whose sample rate is not that of most others: resampled",
+    "no_stems": "tracks without any usable stem: skipped",
+    "mix_missing": "tracks without mix.flac or mix.wav (the stems' sum is used anyway)",
+    "mix_unreadable": "tracks whose mix is not readable audio (the stems' sum is used anyway)",
+    "shared_midi": "tracks made from the MIDI file of a track of another split",
+}
+KNOWN_COUNTS = {
+    "redux": {"train": 1289, "validation": 270, "test": 151},
+    "original": {"train": 1500, "validation": 375, "test": 225},
+}
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One finding.
+
+    Attributes:
+        track: "split/TrackNNNNN", a split's name, or "" for the whole tree.
+        stem: the stem's id or "mix", or "" where the finding concerns the track.
+        kind: a key of `KINDS`.
+        detail: what exactly was found.
+    """
+
+    track: str
+    stem: str
+    kind: str
+    detail: str
+
+
+@dataclass
+class Diagnosis:
+    """All findings about a tree.
+
+    Attributes:
+        root: the folder examined.
+        faults: in the order of `KINDS`, then by track.
+        tracks_per_split: number of track folders by split.
+        tracks: the tracks whose metadata could be read, with their usable stems.
+        edition: "redux", "original", "BabySlakh or other flat tree", "unknown", or "none".
+        shared: for each pair of splits, how many tracks of the second have a MIDI file that the
+            first has too.
+        listened: whether the audio was read to find silent stems.
+    """
+
+    root: Path
+    faults: list[Fault] = field(default_factory=list)
+    tracks_per_split: dict[str, int] = field(default_factory=dict)
+    tracks: list[slakh.Track] = field(default_factory=list)
+    edition: str = "none"
+    shared: dict[tuple[str, str], int] = field(default_factory=dict)
+    listened: bool = False
+
+    def counts(self) -> dict[str, int]:
+        """Number of faults by kind, in the report's order, kinds without faults left out."""
+        found = Counter(fault.kind for fault in self.faults)
+        return {kind: found[kind] for kind in KINDS if found[kind]}
+
+    def usable(self, sources: Sequence[str]) -> dict[str, int]:
+        """Number of tracks by split that have an audible stem of every one of the sources.
+
+        Stems found silent count only when the tree was examined with `listen=True`.
+        """
+        silent = {(f.track, f.stem) for f in self.faults if f.kind == "stem_silent"}
+        result = dict.fromkeys(self.tracks_per_split, 0)
+        for track in self.tracks:
+            name = f"{track.split}/{track.name}"
+            heard = {
+                s.source for s in track.stems if s.path is not None and (name, s.id) not in silent
+            }
+            result[track.split] += all(source.lower() in heard for source in sources)
+        return result
+
+    def lines(self, examples: int = 5) -> list[str]:
+        """The report as text: the tree, then each kind of fault with its count and examples."""
+        splits = ", ".join(f"{name} {count}" for name, count in self.tracks_per_split.items())
+        report = [f"{self.root}: edition {self.edition}; tracks: {splits or 'none'}"]
+        stems = Counter(s for track in self.tracks for s in track.sources)
+        if stems:
+            report.append("tracks with: " + ", ".join(f"{s} {n}" for s, n in stems.most_common()))
+        for kind, count in self.counts().items():
+            report.append(f"{count} x {kind}: {KINDS[kind]}")
+            found = [fault for fault in self.faults if fault.kind == kind]
+            for fault in found[:examples]:
+                where = " ".join(part for part in (fault.track, fault.stem) if part)
+                report.append(f"    {where + ': ' if where else ''}{fault.detail}")
+            if count > examples:
+                report.append(f"    … and {count - examples} more")
+        if not self.faults:
+            report.append("no faults found")
+        if not self.listened:
+            report.append("stems were not listened to: silent ones are not reported")
+        return report
+
+
+def examine(
+    root: str | Path, listen: bool = True, workers: int = 8, progress: bool = False
+) -> Diagnosis:
+    """Finds the faults of a Slakh tree.
+
+    Args:
+        root: the tree's folder.
+        listen: also read every stem, to find silent ones; otherwise only headers are read.
+        workers: threads that read files.
+        progress: show a progress bar.
+
+    Returns:
+        The findings. A folder that is no Slakh tree gives a diagnosis with the fault "not_slakh".
+
+    Raises:
+        UserError: if `root` is not a folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder: give the folder of a Slakh2100 tree.")
+    result = Diagnosis(root, listened=listen)
+    try:
+        splits = slakh.find_splits(root)
+    except UserError as error:
+        result.faults.append(Fault("", "", "not_slakh", str(error)))
+        return result
+    result.tracks_per_split = {name: len(folders) for name, folders in splits.items()}
+    flat = not any((root / name).is_dir() for name in slakh.SPLIT_FOLDERS)
+    result.edition = "BabySlakh or other flat tree" if flat else _edition(root, splits)
+    if not flat:
+        result.faults += _split_faults(result.edition, result.tracks_per_split)
+    jobs = [(folder, split) for split, folders in splits.items() for folder in folders]
+    rates: dict[tuple[str, str], int] = {}
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        done = pool.map(lambda job: _examine_track(*job, listen), jobs)
+        bar = tqdm(done, total=len(jobs), desc="examining", unit="track", disable=not progress)
+        for track, faults, track_rates in bar:
+            result.faults += faults
+            rates |= track_rates
+            if track is not None:
+                result.tracks.append(track)
+    result.faults += _rate_faults(rates)
+    _examine_sharing(splits, result)
+    order = list(KINDS)
+    result.faults.sort(key=lambda fault: (order.index(fault.kind), fault.track, fault.stem))
+    return result
+
+
+def _edition(root: Path, splits: dict[str, list[Path]]) -> str:
+    name = root.resolve().name.lower()
+    if "redux" in name or "omitted" in splits:
+        return "redux"
+    counts = {split: len(splits.get(split, [])) for split in slakh.SPLITS}
+    if "orig" in name or counts == KNOWN_COUNTS["original"]:
+        return "original"
+    return "redux" if counts == KNOWN_COUNTS["redux"] else "unknown"
+
+
+def _split_faults(edition: str, counts: dict[str, int]) -> list[Fault]:
+    faults = []
+    for split in slakh.SPLITS:
+        if split not in counts:
+            faults.append(Fault(split, "", "split_missing", f"no folder {split}"))
+        elif counts[split] == 0:
+            faults.append(Fault(split, "", "split_empty", f"no TrackNNNNN folder in {split}"))
+        known = KNOWN_COUNTS.get(edition, {}).get(split)
+        if split in counts and known is not None and counts[split] != known:
+            detail = f"{counts[split]} tracks where the {edition} edition has {known}"
+            faults.append(Fault(split, "", "split_count", detail))
+    return faults
+
+
+def _examine_track(
+    folder: Path, split: str, listen: bool
+) -> tuple[slakh.Track | None, list[Fault], dict[tuple[str, str], int]]:
+    """A track's faults, and its files' sample rates by (track, stem)."""
+    name = f"{split}/{folder.name}"
+    try:
+        track = slakh.read_track(folder, split)
+    except UserError as error:
+        missing = not (folder / "metadata.yaml").exists()
+        kind = "metadata_missing" if missing else "metadata_invalid"
+        return None, [Fault(name, "", kind, str(error))], {}
+    faults: list[Fault] = []
+    infos = {}
+
+    def check(stem: str, path: Path, prefix: str) -> None:
+        try:
+            info = sf.info(path)
+        except sf.LibsndfileError as error:
+            detail = f"{path.name}: {error.error_string}"
+            faults.append(Fault(name, stem, f"{prefix}_unreadable", detail))
+            return
+        if info.frames == 0:
+            kind = "stem_empty" if prefix == "stem" else "mix_unreadable"
+            faults.append(Fault(name, stem, kind, f"{path.name} holds no samples"))
+            return
+        infos[stem] = info
+
+    for stem in track.stems:
+        path = slakh.stem_file(folder, stem.id)
+        if path is None:
+            if stem.declared:
+                detail = f"{stem.inst_class}: no stems/{stem.id}.flac or .wav"
+                faults.append(Fault(name, stem.id, "stem_missing", detail))
+            continue
+        if not stem.declared:
+            detail = f"{stem.inst_class}: audio_rendered is false, {path.name} is there"
+            faults.append(Fault(name, stem.id, "stem_undeclared", detail))
+        check(stem.id, path, "stem")
+        if listen and stem.id in infos and (detail := _silence(path)):
+            kind = "stem_silent" if detail == "silent" else "stem_unreadable"
+            faults.append(Fault(name, stem.id, kind, f"{stem.inst_class}: {path.name} {detail}"))
+    faults += _unlisted(folder, name, track)
+    if not infos:
+        faults.append(Fault(name, "", "no_stems", "no stem that can be read"))
+    mix = next((p for p in (folder / "mix.flac", folder / "mix.wav") if p.is_file()), None)
+    if mix is None:
+        faults.append(Fault(name, "mix", "mix_missing", "no mix.flac or mix.wav"))
+    else:
+        check("mix", mix, "mix")
+    if len({round(info.duration, 4) for info in infos.values()}) > 1:
+        lengths = ", ".join(f"{stem} {info.duration:.3f} s" for stem, info in infos.items())
+        faults.append(Fault(name, "", "length_differs", lengths))
+    return track, faults, {(name, stem): info.samplerate for stem, info in infos.items()}
+
+
+def _unlisted(folder: Path, name: str, track: slakh.Track) -> list[Fault]:
+    known = {stem.id for stem in track.stems}
+    files = sorted((folder / "stems").glob("*")) if (folder / "stems").is_dir() else []
+    return [
+        Fault(name, path.stem, "stem_unlisted", f"stems/{path.name} has no metadata")
+        for path in files
+        if path.suffix in (".flac", ".wav") and path.stem not in known
+    ]
+
+
+def _silence(path: Path) -> str:
+    """ "silent", a description of damage met while reading, or "" for a stem with sound."""
+    try:
+        with sf.SoundFile(path) as file:
+            frames, sound = 0, False
+            for block in file.blocks(_BLOCK, dtype="float32"):
+                frames += len(block)
+                if not np.isfinite(block).all():
+                    return "holds samples that are not numbers"
+                # The rest is decoded too: damage at the end of a file is common.
+                sound = sound or bool(np.abs(block).max(initial=0.0) > 0)
+            if frames < file.frames:
+                return f"ends after {frames} of {file.frames} samples"
+    except (sf.LibsndfileError, RuntimeError) as error:
+        return f"breaks off while it is read: {error}"
+    return "" if sound else "silent"
+
+
+def _rate_faults(rates: dict[tuple[str, str], int]) -> list[Fault]:
+    if not rates:
+        return []
+    usual = Counter(rates.values()).most_common(1)[0][0]
+    return [
+        Fault(track, stem, "rate_differs", f"{rate} Hz where most have {usual} Hz")
+        for (track, stem), rate in rates.items()
+        if rate != usual
+    ]
+
+
+def _examine_sharing(splits: dict[str, list[Path]], result: Diagnosis) -> None:
+    uuids = {s: slakh.read_uuids(splits[s]) for s in slakh.SPLITS if s in splits}
+    for first, second in combinations(uuids, 2):
+        both = [uuid for uuid in uuids[second] if uuid in uuids[first]]
+        result.shared[first, second] = sum(len(uuids[second][uuid]) for uuid in both)
+        for uuid in both:
+            for name in uuids[second][uuid]:
+                detail = f"the same MIDI file ({uuid}) as {first}/{uuids[first][uuid][0]}"
+                result.faults.append(Fault(f"{second}/{name}", "", "shared_midi", detail))

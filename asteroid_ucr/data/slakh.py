@@ -1,0 +1,347 @@
+"""Reads Slakh2100 trees (redux, original, split2), BabySlakh and mini-Slakh.
+
+Source of the format: Manilow et al., "Cutting Music Source Separation Some Slakh", WASPAA 2019.
+A track is a folder `TrackNNNNN` with `metadata.yaml`, `stems/SNN.flac` (or `.wav`), `MIDI/SNN.mid`
+and `mix.flac` (or `.wav`). The stems already carry the track's `overall_gain`, so that their plain
+sum is the mixture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile as sf
+import torch
+import yaml
+from torch import Tensor
+
+from asteroid_ucr.audio import read_audio, resample
+from asteroid_ucr.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+MIX_POLICIES = ("sum", "paper_mean")
+SPLIT_FOLDERS = (*SPLITS, "omitted")
+_TRACK_NAME = re.compile(r"Track\d+")
+_UUID_LINE = re.compile(r"^UUID:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
+# The C loader is about ten times as fast; a whole Slakh tree has two thousand metadata files.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Stem:
+    """One rendered instrument of a track.
+
+    Attributes:
+        id: the stem's name in the metadata, such as "S03".
+        inst_class: the instrument family as Slakh names it, such as "Strings (continued)".
+        program: General MIDI program, 0 to 127, or 128 for drums (-1 where it is not given).
+        is_drum: whether the stem is a drum kit.
+        path: the audio file, or None where there is none that can be read.
+        declared: the metadata's `audio_rendered`. The file decides, not this flag.
+    """
+
+    id: str
+    inst_class: str
+    program: int
+    is_drum: bool
+    path: Path | None
+    declared: bool
+
+    @property
+    def source(self) -> str:
+        """The stem's source name: the instrument class in lower case."""
+        return self.inst_class.lower()
+
+
+@dataclass(frozen=True)
+class Track:
+    """One song: its folder, its split, the MIDI file it was made from, and its stems."""
+
+    name: str
+    folder: Path
+    split: str
+    uuid: str
+    stems: tuple[Stem, ...]
+
+    def stem_paths(self, source: str) -> list[Path]:
+        """Audio files of all stems of a source, in the order of their ids (empty if none)."""
+        return [s.path for s in self.stems if s.path is not None and s.source == source.lower()]
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources that have at least one audio file, sorted."""
+        return sorted({s.source for s in self.stems if s.path is not None})
+
+
+@dataclass(frozen=True)
+class SourceAudio:
+    """References and the mixture that they make up.
+
+    Attributes:
+        references: `(n_src, time)`, float32, in the order of the sources asked for.
+        mixture: `(time,)`. With `mix` "sum" it is `references.sum(0)`; with "paper_mean" it is
+            `references.mean(0)`.
+        sample_rate: in Hz.
+        mix: the policy, "sum" or "paper_mean".
+    """
+
+    references: Tensor
+    mixture: Tensor
+    sample_rate: int
+    mix: str
+
+
+def track_folders(folder: Path) -> list[Path]:
+    """Folders named `TrackNNNNN` directly inside `folder`, sorted by name."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if _TRACK_NAME.fullmatch(p.name) and p.is_dir())
+
+
+def find_splits(root: str | Path) -> dict[str, list[Path]]:
+    """Track folders of each split of a tree.
+
+    A tree with folders `train`, `validation`, `test` (and `omitted`, in redux) is taken as it is.
+    A flat tree, as BabySlakh is, has its tracks directly at the root; it is cut by sorted track
+    name into the first 60 % for training, the next 20 % for validation and the last 20 % for test
+    (at least one each from three tracks on; two tracks give training and test, one gives training).
+
+    Args:
+        root: the tree's own folder.
+
+    Returns:
+        The folders by split name, "omitted" included where it exists.
+
+    Raises:
+        UserError: if the folder does not exist or is no such tree.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder: give the folder of a Slakh2100 tree.")
+    splits = {name: track_folders(root / name) for name in SPLIT_FOLDERS if (root / name).is_dir()}
+    if any(splits.values()):
+        return splits
+    flat = track_folders(root)
+    if flat and root.name in SPLIT_FOLDERS:
+        raise UserError(
+            f"{root} is one split of a Slakh tree: give the folder above it, {root.parent}."
+        )
+    if flat:
+        return _cut_by_name(flat)
+    raise UserError(
+        f"{root} is no Slakh tree: it holds neither train/validation/test folders with TrackNNNNN "
+        f"folders inside nor TrackNNNNN folders{_suggestion(root)}."
+    )
+
+
+def _cut_by_name(folders: list[Path]) -> dict[str, list[Path]]:
+    count = len(folders)
+    held = max(1, round(0.2 * count)) if count >= 3 else 0
+    test = held if count >= 3 else count - 1
+    train = count - held - test
+    return {
+        "train": folders[:train],
+        "validation": folders[train : train + held],
+        "test": folders[train + held :],
+    }
+
+
+def _suggestion(root: Path) -> str:
+    # Archives unpack into a folder of their own, so the tree is often one level further down.
+    inner = [
+        child
+        for child in sorted(p for p in root.iterdir() if p.is_dir())
+        if track_folders(child) or any(track_folders(child / name) for name in SPLIT_FOLDERS)
+    ]
+    return f"; did you mean {inner[0]}?" if inner else ""
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """The parsed `metadata.yaml` of a track, checked for the fields that are used here.
+
+    Raises:
+        UserError: if the file is missing, is not YAML or has no `stems` mapping.
+    """
+    path = folder / "metadata.yaml"
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: the track cannot be used.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read ({reason}): restore the file.") from error
+    stems = data.get("stems") if isinstance(data, dict) else None
+    if not isinstance(stems, dict) or not all(isinstance(s, dict) for s in stems.values()):
+        raise UserError(f"{path} has no mapping named stems: restore the file.")
+    if not all(isinstance(s.get("inst_class"), str) for s in stems.values()):
+        raise UserError(f"{path} has a stem without inst_class: restore the file.")
+    return data
+
+
+def stem_file(folder: Path, stem_id: str) -> Path | None:
+    """The stem's audio file, flac or wav, whether readable or not; None if there is none.
+
+    The metadata's `audio_dir` is not used: it is wrong in places.
+    """
+    for suffix in (".flac", ".wav"):
+        path = folder / "stems" / f"{stem_id}{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+def _readable(path: Path | None) -> Path | None:
+    try:
+        return path if path is not None and sf.info(path).frames > 0 else None
+    except sf.LibsndfileError:
+        return None
+
+
+def read_track(folder: Path, split: str) -> Track:
+    """Reads a track's metadata and finds its stems.
+
+    Raises:
+        UserError: if the metadata cannot be used.
+    """
+    data = read_metadata(folder)
+    stems = []
+    for stem_id, fields in sorted(data["stems"].items()):
+        program = fields.get("program_num")
+        stems.append(
+            Stem(
+                id=str(stem_id),
+                inst_class=fields["inst_class"],
+                program=program if isinstance(program, int) else -1,
+                is_drum=bool(fields.get("is_drum", False)),
+                path=_readable(stem_file(folder, str(stem_id))),
+                declared=bool(fields.get("audio_rendered", False)),
+            )
+        )
+    return Track(folder.name, folder, split, str(data.get("UUID") or ""), tuple(stems))
+
+
+def read_uuids(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """Track names by the UUID of the MIDI file that they were rendered from.
+
+    Only this line of the metadata is looked at, so that a large tree takes a moment. Tracks without
+    a UUID are left out.
+    """
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        try:
+            text = (folder / "metadata.yaml").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if match := _UUID_LINE.search(text):
+            found.setdefault(match[1], []).append(folder.name)
+    return found
+
+
+def load_tracks(
+    root: str | Path,
+    split: str,
+    allow_shared_midi: bool = False,
+    sources: Sequence[str] | None = None,
+) -> list[Track]:
+    """The tracks of a split, sorted by name.
+
+    A stem counts when its file can be read and has samples, whatever the metadata declare. Tracks
+    whose metadata cannot be used are left out, as are tracks that lack a wanted source; `doctor`
+    names them all.
+
+    Args:
+        root: the tree's folder (see `find_splits`).
+        split: "train", "validation" or "test" ("omitted" where the tree has it).
+        allow_shared_midi: keep validation and test tracks made from the same MIDI file as a
+            training track. In the original splits there are 94 and 57 of them.
+        sources: keep only tracks with at least one stem of each of these.
+
+    Raises:
+        UserError: if the folder is no Slakh tree, has no such split, if no track has all the
+            sources, or if tracks share their MIDI with training tracks and this is not allowed.
+    """
+    splits = find_splits(root)
+    if split not in splits:
+        raise UserError(f"{root} has no split {split!r}: choose from {', '.join(splits)}.")
+    tracks = []
+    for folder in splits[split]:
+        try:
+            track = read_track(folder, split)
+        except UserError:
+            continue
+        if all(track.stem_paths(source) for source in sources or ()):
+            tracks.append(track)
+    if splits[split] and not tracks:
+        wanted = f" with {', '.join(sources)}" if sources else ""
+        raise UserError(
+            f"No track of the split {split!r} of {root} can be used{wanted}: run asteroid-ucr "
+            f"doctor {root} to see why."
+        )
+    if split in ("validation", "test") and not allow_shared_midi:
+        _refuse_shared(root, tracks, read_uuids(splits.get("train", [])))
+    return tracks
+
+
+def _refuse_shared(root: str | Path, tracks: list[Track], trained: dict[str, list[str]]) -> None:
+    shared = [t for t in tracks if t.uuid and t.uuid in trained]
+    if shared:
+        first = shared[0]
+        raise UserError(
+            f"{len(shared)} of {len(tracks)} {first.split} tracks of {root} share their MIDI file "
+            f"with training tracks (such as {first.name} with {trained[first.uuid][0]}): use the "
+            "redux splits, or pass --allow_shared_midi to keep them."
+        )
+
+
+def read_sources(
+    track: Track, sources: Sequence[str], sample_rate: int, mix: str = "sum"
+) -> SourceAudio:
+    """Reads a whole track as one signal per source, and their mixture.
+
+    Stems are averaged to mono, cropped to the shortest of those read, and combined before they are
+    resampled, so that each source is resampled once.
+
+    Args:
+        track: from `load_tracks`.
+        sources: source names; the order of the references.
+        sample_rate: in Hz.
+        mix: "sum": a reference is the sum of the source's stems, and the mixture is the sum of the
+            references. "paper_mean" (Bindi & Esling 2024, as published code does): a reference is
+            the mean over the source's audible stems, and the mixture is the mean of the
+            references, that is their sum divided by `n_src`.
+
+    Raises:
+        UserError: for an unknown policy, no sources, a source that the track lacks, or a stem that
+            cannot be read.
+    """
+    if mix not in MIX_POLICIES:
+        raise UserError(f"mix is {mix!r}: choose from {', '.join(MIX_POLICIES)}.")
+    if not sources:
+        raise UserError("sources is empty: name at least one source.")
+    signals: list[Tensor] = []
+    native = 0
+    for source in sources:
+        paths = track.stem_paths(source)
+        if not paths:
+            raise UserError(
+                f"{track.folder} has no stem of {source!r}: it has {', '.join(track.sources)}."
+            )
+        stems: list[Tensor] = []
+        for path in paths:
+            wav, rate = read_audio(path, mono=True)
+            native = native or rate
+            stems.append(resample(wav[0], rate, native))
+        shortest = min(len(stem) for stem in stems)
+        total = torch.stack([stem[:shortest] for stem in stems]).sum(0)
+        # A silent stem adds nothing to a sum but would lower a mean.
+        audible = sum(bool(stem.any()) for stem in stems)
+        signals.append(total if mix == "sum" else total / max(audible, 1))
+    length = min(len(signal) for signal in signals)
+    stacked = torch.stack([signal[:length] for signal in signals])
+    references = resample(stacked, native, sample_rate) if native != sample_rate else stacked
+    mixture = references.sum(0) if mix == "sum" else references.mean(0)
+    return SourceAudio(references, mixture, sample_rate, mix)
