@@ -1,0 +1,141 @@
+"""EnCodec's latents: continuous, de-quantised (Défossez et al. 2022)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+from encodec import EncodecModel
+from torch import Tensor
+
+from asteroid_ucr.codecs.base import Codec
+from asteroid_ucr.errors import UserError
+
+PUBLISHED_FILE = "encodec_24khz-d7cc33bc.th"  # the name holds the start of its SHA-256
+PUBLISHED_URL = f"https://dl.fbaipublicfiles.com/encodec/v0/{PUBLISHED_FILE}"
+BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)
+
+
+class EncodecCodec(Codec):
+    """EnCodec 24 kHz: 128 channels at 75 frames/s, from the `encodec` package.
+
+    The published weights are licensed CC BY-NC 4.0 (no commercial use). They are looked for in
+    `codec_dir`, then in the folder that the environment variable ASTEROID_UCR_CODEC_DIR names,
+    then in torch hub's cache, which downloads them where it can.
+
+    Args:
+        bandwidth: in kbit/s, one of 1.5, 3, 6, 12, 24: latents are the sum of that many codebooks'
+            entries. 0 gives the encoder's own, un-quantised latents.
+        codec_dir: folder that holds the published file.
+        weights: a state dict of the same architecture, used instead of the published weights.
+    """
+
+    name = "encodec_24khz"
+    sample_rate = 24_000
+    hop = 320
+    channels = 128
+
+    def __init__(
+        self,
+        bandwidth: float = 24.0,
+        codec_dir: str | None = None,
+        weights: str | None = None,
+    ):
+        super().__init__()
+        if bandwidth != 0 and bandwidth not in BANDWIDTHS:
+            raise UserError(
+                f"codec bandwidth {bandwidth} is not one of EnCodec's: choose 0 (un-quantised) or "
+                f"one of {', '.join(map(str, BANDWIDTHS))} kbit/s."
+            )
+        self.bandwidth = bandwidth
+        self.model = load_weights(weights) if weights else load_published(codec_dir)
+        self.model.eval().requires_grad_(False)
+        if bandwidth:
+            self.model.set_target_bandwidth(bandwidth)
+        self._fingerprint = self._digest()
+
+    def train(self, mode: bool = True) -> EncodecCodec:
+        """Stays in evaluation mode: in training mode EnCodec's quantiser moves its codebooks."""
+        return super().train(False)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"bandwidth": self.bandwidth}
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return f"encodec-v1 bandwidth={self.bandwidth} weights={digest.hexdigest()[:16]}"
+
+    @torch.no_grad()
+    def encode(self, wav: Tensor) -> Tensor:
+        latents = self.model.encoder(wav)
+        if self.bandwidth:
+            codes = self.model.quantizer.encode(latents, self.model.frame_rate, self.bandwidth)
+            latents = self.model.quantizer.decode(codes)
+        return latents
+
+    def decode(self, latents: Tensor, length: int) -> Tensor:
+        wav = self.model.decoder(latents)[..., :length]
+        return F.pad(wav, (0, length - wav.shape[-1]))
+
+
+def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
+    """Loads the published 24 kHz model and verifies its checksum.
+
+    Raises:
+        UserError: if the weights are neither there nor to be had, or the file is damaged.
+    """
+    folder = codec_dir or os.environ.get("ASTEROID_UCR_CODEC_DIR")
+    where = Path(folder) if folder else Path(torch.hub.get_dir()) / "checkpoints"
+    file = where / PUBLISHED_FILE
+    if folder and not file.is_file():
+        raise UserError(
+            f"{file} does not exist: put EnCodec's published weights, {PUBLISHED_URL} "
+            "(CC BY-NC 4.0), there under that name."
+        )
+    try:
+        return EncodecModel.encodec_model_24khz(repository=Path(folder) if folder else None)
+    except (URLError, ConnectionError, TimeoutError) as error:
+        raise UserError(
+            f"EnCodec's weights are not at {file} and cannot be downloaded: fetch {PUBLISHED_URL} "
+            "(CC BY-NC 4.0) elsewhere and put it there, or name its folder with --codec_dir."
+        ) from error
+    except RuntimeError as error:
+        raise UserError(
+            f"{file} is not EnCodec's published file ({_first_line(error)}): delete it and fetch "
+            f"{PUBLISHED_URL} again."
+        ) from error
+
+
+def load_weights(path: str | Path) -> EncodecModel:
+    """Loads a state dict of the published model's architecture.
+
+    Raises:
+        UserError: if the file is missing or does not fit.
+    """
+    model = EncodecModel.encodec_model_24khz(pretrained=False)
+    if not Path(path).is_file():
+        raise UserError(f"Codec weights {path} do not exist: check the option codec_weights.")
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, ValueError, OSError, KeyError, EOFError) as error:
+        raise UserError(
+            f"{path} is not a state dict of EnCodec's 24 kHz architecture ({_first_line(error)})."
+        ) from error
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

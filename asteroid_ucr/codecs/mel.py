@@ -1,0 +1,95 @@
+"""A codec without weights: the compressed mel spectrogram."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import librosa
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import Tensor
+
+from asteroid_ucr.codecs.base import Codec
+from asteroid_ucr.masking import MASK_FFT, MASK_HOP, MASK_RATE, stft
+
+
+class MelCodec(Codec):
+    """Mel spectrogram of 128 bands at 75 frames/s, compressed by a power law.
+
+    It has EnCodec's shape (24 kHz, 128 channels, 75 frames/s) and needs no weights. It keeps no
+    phase: `decode` estimates one (fast Griffin-Lim, Perraudin et al. 2013), which is audible.
+
+    Args:
+        bands: number of mel bands (Slaney's scale, 0 to 12 kHz).
+        exponent: latents are power to this exponent; 0.15 is magnitude to the 0.3, the usual
+            compression of speech enhancement, close to loudness.
+        iterations: of Griffin-Lim.
+    """
+
+    name = "mel"
+    sample_rate = MASK_RATE
+    hop = MASK_HOP
+    has_power = True
+
+    def __init__(self, bands: int = 128, exponent: float = 0.15, iterations: int = 32):
+        super().__init__()
+        self.channels = bands
+        self.exponent = exponent
+        self.iterations = iterations
+        weights = librosa.filters.mel(sr=MASK_RATE, n_fft=MASK_FFT, n_mels=bands, norm=None)
+        weights = torch.from_numpy(weights)
+        # Mean power in the band, so that a band's width does not set its level …
+        self.register_buffer("analysis", weights / weights.sum(1, keepdim=True), persistent=False)
+        # … and back: each bin takes the mean of the bands that cover it.
+        spread = weights.T / weights.sum(0).clamp(min=1e-6)[:, None]
+        self.register_buffer("synthesis", self._cover_edges(spread), persistent=False)
+
+    @staticmethod
+    def _cover_edges(spread: Tensor) -> Tensor:
+        """Bins outside all triangles (0 Hz and the Nyquist frequency) take their neighbour's."""
+        spread[0], spread[-1] = spread[1], spread[-2]
+        return spread
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"bands": self.channels, "exponent": self.exponent}
+
+    @property
+    def fingerprint(self) -> str:
+        return (
+            f"mel-v1 bands={self.channels} exponent={self.exponent} fft={MASK_FFT} hop={self.hop}"
+        )
+
+    def encode(self, wav: Tensor) -> Tensor:
+        power = self.analysis @ stft(wav[:, 0]).abs().square()
+        # The transform has a frame at either end; EnCodec, and this codec, one for each hop.
+        return self.from_power(power)[..., : self.frames(wav.shape[-1])]
+
+    def to_power(self, latents: Tensor) -> Tensor:
+        return latents.relu().pow(1 / self.exponent)
+
+    def from_power(self, power: Tensor) -> Tensor:
+        # The floor, −100 dB of full scale, keeps the gradient at silence finite.
+        floor = 1e-10
+        return (power + floor).pow(self.exponent) - floor**self.exponent
+
+    def spectrogram(self, latents: Tensor, length: int) -> Tensor:
+        power = self.synthesis @ self.to_power(latents)
+        missing = 1 + length // self.hop - power.shape[-1]
+        return F.pad(power, (0, missing), mode="replicate") if missing > 0 else power
+
+    def decode(self, latents: Tensor, length: int) -> Tensor:
+        wav = torchaudio.functional.griffinlim(
+            self.spectrogram(latents, length),
+            window=torch.hann_window(MASK_FFT, device=latents.device),
+            n_fft=MASK_FFT,
+            hop_length=self.hop,
+            win_length=MASK_FFT,
+            power=2.0,
+            n_iter=self.iterations,
+            momentum=0.99,
+            length=length,
+            rand_init=False,  # the same latents give the same sound
+        )
+        return wav[:, None]

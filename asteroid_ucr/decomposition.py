@@ -1,0 +1,131 @@
+"""The decomposition model: semantic encoders, one shared denoiser and a composition.
+
+The core of Bindi & Esling 2024, section 3. It learns from the latents of mixtures alone: the
+encoder gives one component latent z_i per source, the denoiser renders each of them, and the
+composition of what it renders has to be the mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from asteroid_ucr import iadb
+from asteroid_ucr.composition import Composition
+from asteroid_ucr.networks import SemanticEncoder, UNet1d
+
+
+class Decomposition(nn.Module):
+    """Encoder, denoiser and composition over the latents of a codec.
+
+    Inputs and outputs are latents as the codec gives them. Inside, they are standardised per
+    channel, because the noise of the diffusion has unit variance.
+
+    Args:
+        encoder: gives the component latents.
+        denoiser: D(x_α, α, z_i), shared by all components.
+        composition: turns rendered components into the mixture.
+        channels: of the codec's latents.
+        variant: what the denoiser predicts; see `asteroid_ucr.iadb`.
+    """
+
+    def __init__(
+        self,
+        encoder: SemanticEncoder,
+        denoiser: UNet1d,
+        composition: Composition,
+        channels: int,
+        variant: str = "c",
+    ):
+        super().__init__()
+        if variant not in iadb.VARIANTS:
+            raise ValueError(f"variant must be one of {iadb.VARIANTS}, got {variant!r}.")
+        self.encoder = encoder
+        self.denoiser = denoiser
+        self.compose = composition
+        self.variant = variant
+        self.register_buffer("latent_mean", torch.zeros(channels, 1))
+        self.register_buffer("latent_std", torch.ones(channels, 1))
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Sets the mean and standard deviation of each channel, both `(channels,)`."""
+        self.latent_mean.copy_(mean[:, None])
+        self.latent_std.copy_(std.clamp(min=1e-5)[:, None])
+
+    def standardise(self, latents: Tensor) -> Tensor:
+        """Latents of the codec to zero mean and unit variance per channel."""
+        return (latents - self.latent_mean) / self.latent_std
+
+    def restore(self, standardised: Tensor) -> Tensor:
+        """Inverse of `standardise`."""
+        return standardised * self.latent_std + self.latent_mean
+
+    def encode(self, latents: Tensor) -> Tensor:
+        """Component latents of a mixture.
+
+        Args:
+            latents: of the mixture, `(batch, channels, frames)`.
+
+        Returns:
+            `(batch, n_src, latent_dim, frames)`.
+        """
+        return self.encoder(self.standardise(latents))
+
+    def _denoise(self, x_alpha: Tensor, alpha: Tensor, z: Tensor) -> Tensor:
+        """Runs the denoiser on `(batch · n_src, …)` blends, one for each component latent."""
+        return self.denoiser(x_alpha, alpha, rearrange(z, "b n d t -> (b n) d t"))
+
+    def loss(self, latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+        """‖compose_i D(x_α, α, z_i) − x‖² (Bindi & Esling 2024, section 3), on standardised latents.
+
+        For variant "d" the composed estimate is turned back into the difference that the network
+        predicts, x − ε, so that the two variants differ in their weighting alone.
+
+        Args:
+            latents: of the mixture, `(batch, channels, frames)`.
+            noise: standard normal, of the same shape.
+            alpha: `(batch,)` in [0, 1].
+
+        Returns:
+            The mean squared error, a scalar.
+        """
+        x = self.standardise(latents)
+        z = self.encoder(x)
+        n_src = z.shape[1]
+        x_alpha = repeat(iadb.blend(x, noise, alpha), "b c t -> (b n) c t", n=n_src)
+        alpha_each = repeat(alpha, "b -> (b n)", n=n_src)
+        output = self._denoise(x_alpha, alpha_each, z)
+        rendered = iadb.estimate(output, x_alpha, alpha_each, self.variant)
+        components = self.restore(rearrange(rendered, "(b n) c t -> b n c t", n=n_src))
+        error = self.standardise(self.compose(components)) - x
+        if self.variant == "d":
+            error = error / (1 - alpha).clamp(min=1e-3)[:, None, None]
+        return error.square().mean()
+
+    def render(
+        self,
+        z: Tensor,
+        noise: Tensor,
+        steps: int = 1,
+        callback: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Renders each component latent by itself, all from the same noise.
+
+        Args:
+            z: component latents, `(batch, n_src, latent_dim, frames)`.
+            noise: standard normal, `(batch or 1, channels, frames)`.
+            steps: of the sampler; 1 gives the conditional mean.
+            callback: see `asteroid_ucr.iadb.sample`.
+
+        Returns:
+            Latents of the components, `(batch, n_src, channels, frames)`.
+        """
+        batch, n_src = z.shape[:2]
+        start = repeat(noise.expand(batch, -1, -1), "b c t -> (b n) c t", n=n_src)
+        rendered = iadb.sample(
+            lambda x, alpha: self._denoise(x, alpha, z), start, steps, self.variant, 0.0, callback
+        )
+        return self.restore(rearrange(rendered, "(b n) c t -> b n c t", n=n_src))

@@ -1,0 +1,116 @@
+"""Iterative α-(de)blending as pure functions (Heitz et al. 2023, "Iterative α-(de)Blending").
+
+A sample x and noise ε blend to x_α = α·x + (1 − α)·ε. A network that sees x_α and α predicts the
+posterior mean of x (variant "c") or of x − ε (variant "d"); the sampler follows the blend from
+α = 0, pure noise, to α = 1. Everything here broadcasts: data is `(batch, …)`, α is `(batch,)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+VARIANTS = ("c", "d")
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+def _like(alpha: Tensor, x: Tensor) -> Tensor:
+    return alpha.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def blend(x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """x_α = α·x + (1 − α)·noise (Heitz et al. 2023, eq. 1).
+
+    Args:
+        x: data `(batch, …)`.
+        noise: of the same shape.
+        alpha: `(batch,)` in [0, 1].
+    """
+    return torch.lerp(noise, x, _like(alpha, x).to(x.dtype))
+
+
+def estimate(output: Tensor, x_alpha: Tensor, alpha: Tensor, variant: str = "c") -> Tensor:
+    """The estimate of x that a network output stands for.
+
+    Args:
+        output: what the network gave for `(x_alpha, alpha)`, `(batch, …)`.
+        x_alpha: the blend that it saw.
+        alpha: `(batch,)` in [0, 1].
+        variant: "c", the output is x itself; "d", it is x − noise.
+    """
+    if variant == "c":
+        return output
+    return x_alpha + (1 - _like(alpha, x_alpha)) * output
+
+
+def sample(
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int,
+    variant: str = "c",
+    alpha_start: float = 0.0,
+    callback: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Deterministic sampler (Heitz et al. 2023, algorithm 4), with equal steps in α.
+
+    One step from α = 0 is the network's posterior mean given noise alone: the estimate of least
+    squared error. More steps sharpen it towards a sample.
+
+    Args:
+        denoiser: maps `(x_alpha, alpha)` to the network's output.
+        noise: the blend to start from, at `alpha_start`, `(batch, …)`.
+        steps: number of network evaluations, at least 1.
+        variant: what the network predicts, "c" or "d".
+        alpha_start: where to start, in [0, 1).
+        callback: called as `callback(step, x_alpha)` after each step.
+
+    Returns:
+        The sample at α = 1, shaped like `noise`.
+
+    Raises:
+        ValueError: if `steps` or `alpha_start` is out of range.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}.")
+    if not 0 <= alpha_start < 1:
+        raise ValueError(f"alpha_start must lie in [0, 1), got {alpha_start}.")
+    grid = torch.linspace(alpha_start, 1.0, steps + 1).tolist()
+    x = noise
+    for step, (now, following) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+        alpha = torch.full((x.shape[0],), now, device=x.device, dtype=x.dtype)
+        target = estimate(denoiser(x, alpha), x, alpha, variant)
+        # Moving along (target − noise) for (following − now), with the noise that x implies.
+        x = torch.lerp(x, target, (following - now) / (1 - now))
+        if callback is not None:
+            callback(step, x)
+    return x
+
+
+def frame_noise(
+    channels: int, first: int, frames: int, seed: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Standard normal noise that is a function of the absolute frame number.
+
+    Chunks of a long signal that overlap draw the same values where they overlap, and a chunk can
+    be drawn without those before it. The values do not depend on the device.
+
+    Args:
+        channels: of the latents.
+        first: number of the first frame, from the start of the signal; may be negative.
+        frames: how many.
+        seed: any integer.
+
+    Returns:
+        Noise `(1, channels, frames)`, float32.
+    """
+    block = 256  # frames drawn by one generator: long enough to be cheap, short enough to skip to
+    start, stop = first // block, (first + frames - 1) // block + 1
+    generator = torch.Generator()
+    blocks = []
+    for index in range(start, stop):
+        generator.manual_seed((seed * 2**32 + index) % 2**63)
+        blocks.append(torch.randn(channels, block, generator=generator))
+    offset = first - start * block
+    return torch.cat(blocks, dim=1)[None, :, offset : offset + frames].to(device)

@@ -1,0 +1,113 @@
+"""Building blocks: time embedding, residual block with FiLM, self-attention."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with the largest usual number of groups that divides the channels."""
+    return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+class TimeEmbedding(nn.Module):
+    """Embeds α: sinusoids at geometrically spaced frequencies, then a two-layer perceptron.
+
+    Args:
+        dim: size of the embedding, even.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        # From one period over [0, 1] to 1000, as the usual embeddings of 1000 diffusion steps.
+        frequencies = 2 * math.pi * torch.logspace(0, 3, dim // 2)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, alpha: Tensor) -> Tensor:
+        """`(batch,)` in [0, 1] to `(batch, dim)`."""
+        phase = alpha[:, None] * self.frequencies
+        return self.mlp(torch.cat([phase.sin(), phase.cos()], dim=-1))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with pre-activation, FiLM between them, and a shortcut.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel_size: odd, so that the number of frames stays.
+        embedding_dim: size of the vector that FiLM reads (Perez et al. 2018); None for no FiLM.
+        condition_channels: channels of a time-varying condition concatenated to the input.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        embedding_dim: int | None = None,
+        condition_channels: int = 0,
+    ):
+        super().__init__()
+        padding = kernel_size // 2
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv1d(
+            in_channels + condition_channels, out_channels, kernel_size, padding=padding
+        )
+        self.film = nn.Linear(embedding_dim, 2 * out_channels) if embedding_dim else None
+        self.norm2 = group_norm(out_channels)
+        self.conv2 = nn.Conv1d(out_channels, out_channels, kernel_size, padding=padding)
+        self.shortcut = (
+            nn.Identity()
+            if in_channels == out_channels
+            else nn.Conv1d(in_channels, out_channels, 1)
+        )
+
+    def forward(
+        self, x: Tensor, embedding: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
+        """`(batch, in_channels, frames)` to `(batch, out_channels, frames)`.
+
+        Args:
+            x: input.
+            embedding: `(batch, embedding_dim)`, needed with FiLM.
+            condition: `(batch, condition_channels, frames)`, needed if there are such channels.
+        """
+        hidden = F.silu(self.norm1(x))
+        if condition is not None:
+            hidden = torch.cat([hidden, condition], dim=1)
+        hidden = self.norm2(self.conv1(hidden))
+        if self.film is not None:
+            scale, shift = self.film(embedding)[..., None].chunk(2, dim=1)
+            hidden = hidden * (1 + scale) + shift
+        return self.conv2(F.silu(hidden)) + self.shortcut(x)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over frames, with a residual connection.
+
+    Args:
+        channels: of input and output.
+        heads: number of heads; divides `channels`.
+    """
+
+    def __init__(self, channels: int, heads: int = 8):
+        super().__init__()
+        self.heads = heads
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.out = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, channels, frames)` to the same shape."""
+        q, k, v = rearrange(
+            self.qkv(self.norm(x)), "b (three h d) t -> three b h t d", three=3, h=self.heads
+        )
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(rearrange(attended, "b h t d -> b (h d) t"))

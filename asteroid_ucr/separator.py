@@ -1,0 +1,341 @@
+"""UCRSeparator: waveform in, sources out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from asteroid.models import BaseModel, register_model
+from einops import rearrange
+from torch import Tensor
+
+from asteroid_ucr import iadb
+from asteroid_ucr.audio import level_gain
+from asteroid_ucr.codecs import Codec, build_codec
+from asteroid_ucr.composition import build_composition
+from asteroid_ucr.decomposition import Decomposition
+from asteroid_ucr.errors import UserError
+from asteroid_ucr.masking import apply_masks, wiener_masks
+from asteroid_ucr.networks import SemanticEncoder, UNet1d
+from asteroid_ucr.pretrained import load_checkpoint
+
+REFINEMENTS = ("wiener", "none")
+
+
+class UCRSeparator(BaseModel):
+    """Separates a mixture by unsupervised composable representations (Bindi & Esling 2024).
+
+    An `asteroid.models.BaseModel`: `forward` maps waveforms to waveforms, and `serialize`,
+    `from_pretrained`, `separate` and `LambdaOverlapAdd` work as for Asteroid's own models. The
+    defaults are the paper's reference configuration, on the codec that needs no weights.
+
+    Args:
+        sources: names of the outputs, in order; their number is the number of components.
+        codec: "mel" or "encodec_24khz".
+        codec_options: arguments of the codec, such as `{"bandwidth": 24.0}`.
+        codec_fingerprint: what the codec must be for the weights to make sense; checked if given.
+        codec_dir: folder of the codec's weights on this machine; not saved with the model.
+        latent_dim: channels of each component latent.
+        encoder_widths: channels of the semantic encoder's stages.
+        trunk: "separate" or "shared" semantic encoders.
+        denoiser_widths: channels of the denoiser's levels.
+        denoiser_kernels: kernel sizes of the denoiser's levels.
+        composition: "mean", "sum" or "power_sum".
+        variant: what the denoiser predicts, "c" or "d".
+        steps: default number of sampler steps; 1 is the conditional mean.
+        seed: default seed of the sampler's noise.
+        refine: "wiener" uses the estimates as soft masks on the mixture; "none" decodes them.
+        sample_rate: must be the codec's; Asteroid's loader passes it.
+
+    Raises:
+        UserError: if an option is not valid or the codec's weights are missing.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str] = ("drums", "bass"),
+        codec: str = "mel",
+        codec_options: dict[str, Any] | None = None,
+        codec_fingerprint: str | None = None,
+        codec_dir: str | None = None,
+        latent_dim: int = 1,
+        encoder_widths: Sequence[int] = (256, 512),
+        trunk: str = "separate",
+        denoiser_widths: Sequence[int] = (128, 256, 256, 512),
+        denoiser_kernels: Sequence[int] = (5, 3, 3, 3),
+        composition: str = "mean",
+        variant: str = "c",
+        steps: int = 1,
+        seed: int = 0,
+        refine: str = "wiener",
+        sample_rate: float | None = None,
+    ):
+        local = {"codec_dir": codec_dir} if codec_dir is not None else {}
+        built = build_codec(codec, **(codec_options or {}), **local)
+        if sample_rate not in (None, built.sample_rate):
+            raise UserError(
+                f"sample_rate {sample_rate} is not that of the codec {codec!r}: leave it out, or "
+                f"set it to {built.sample_rate}."
+            )
+        if codec_fingerprint not in (None, built.fingerprint):
+            raise UserError(
+                f"The model was trained with another codec ({codec_fingerprint}) than the one found "
+                f"here ({built.fingerprint}): provide the codec weights that it was trained with."
+            )
+        if len(set(sources)) != len(sources) or not sources:
+            raise UserError(f"sources {list(sources)} must be different names, at least one.")
+        super().__init__(sample_rate=built.sample_rate, in_channels=1)
+        self._codec = [built]  # in a list, so that it stays out of the state dict
+        self.decomposition = Decomposition(
+            SemanticEncoder(
+                built.channels, len(sources), latent_dim, tuple(encoder_widths), trunk=trunk
+            ),
+            UNet1d(built.channels, latent_dim, tuple(denoiser_widths), tuple(denoiser_kernels)),
+            build_composition(composition, built),
+            built.channels,
+            variant,
+        )
+        self.sources = list(sources)
+        self.steps, self.seed, self.refine = steps, seed, refine
+        # Output k is component order[k]: fitted once on validation data, then kept.
+        self.register_buffer("order", torch.arange(len(sources)))
+        self._args = {
+            "sources": list(sources),
+            "codec": codec,
+            "codec_options": built.options,
+            "codec_fingerprint": built.fingerprint,
+            "latent_dim": latent_dim,
+            "encoder_widths": list(encoder_widths),
+            "trunk": trunk,
+            "denoiser_widths": list(denoiser_widths),
+            "denoiser_kernels": list(denoiser_kernels),
+            "composition": composition,
+            "variant": variant,
+            "sample_rate": built.sample_rate,
+        }
+
+    @property
+    def codec(self) -> Codec:
+        """The frozen codec, on the model's device. Its weights are no part of the model's."""
+        return self._codec[0].to(self.order.device)
+
+    @property
+    def n_src(self) -> int:
+        """Number of sources."""
+        return len(self.sources)
+
+    # -- separation -------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        wav: Tensor,
+        steps: int | None = None,
+        seed: int | None = None,
+        refine: str | None = None,
+    ) -> Tensor:
+        """Separates waveforms.
+
+        Args:
+            wav: `(batch, 1, time)`, `(batch, time)` or `(time,)` at `sample_rate`.
+            steps: of the sampler; None takes the model's own setting, as for the other options.
+            seed: of the sampler's noise.
+            refine: "wiener": soft masks on the mixture, outputs add up to it; "none": the decoded
+                estimates.
+
+        Returns:
+            `(batch, n_src, time)`, or `(n_src, time)` for an input without batch.
+
+        Raises:
+            UserError: if an option or the shape is not valid.
+        """
+        mixture = self._as_batch(wav)
+        refine = self._check_refine(self.refine if refine is None else refine)
+        if refine == "wiener":
+            masks = self.masks(mixture, steps, seed)
+            sources = apply_masks(mixture, masks, self.sample_rate)[:, :, 0]
+        else:
+            gain = level_gain(mixture)
+            components = self._components(mixture * gain, steps, seed, first_frame=0)
+            sources = self._decode(components, mixture.shape[-1]) / gain
+        return sources[0] if wav.ndim == 1 else sources
+
+    def masks(
+        self,
+        wav: Tensor,
+        steps: int | None = None,
+        seed: int | None = None,
+        first_frame: int = 0,
+        gain: Tensor | None = None,
+    ) -> Tensor:
+        """Soft masks on the grid of `asteroid_ucr.masking`.
+
+        Args:
+            wav: as in `forward`.
+            steps: of the sampler.
+            seed: of the sampler's noise.
+            first_frame: latent frame at which `wav` starts in a longer signal; the noise follows it.
+            gain: brings the longer signal to the training level; None measures `wav` itself.
+
+        Returns:
+            `(batch, n_src, freq, frames)`, which sum to one over the sources.
+        """
+        mixture = self._as_batch(wav)
+        mixture = mixture * (level_gain(mixture) if gain is None else gain)
+        components = self._components(mixture, steps, seed, first_frame)
+        flat = rearrange(components, "b n c t -> (b n) c t")
+        power = self.codec.spectrogram(flat, mixture.shape[-1])
+        return wiener_masks(rearrange(power, "(b n) f k -> b n f k", n=self.n_src))
+
+    def encode(self, wav: Tensor) -> Tensor:
+        """Component latents of a mixture.
+
+        Args:
+            wav: as in `forward`.
+
+        Returns:
+            `(batch, n_src, latent_dim, frames)`, in the order of `sources`.
+        """
+        mixture = self._as_batch(wav)
+        latents = self.codec.encode(mixture * level_gain(mixture))
+        return self.decomposition.encode(latents)[:, self.order]
+
+    def decode(
+        self,
+        z: Tensor,
+        length: int | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Renders component latents to waveforms, at the level of the training data.
+
+        Args:
+            z: `(batch, n_src, latent_dim, frames)`; any number of components.
+            length: in samples; None gives a whole number of latent frames.
+            steps: of the sampler.
+            seed: of the sampler's noise.
+
+        Returns:
+            `(batch, n_src, time)`.
+        """
+        components = self._render(z, steps, seed, first_frame=0)
+        return self._decode(components, z.shape[-1] * self.codec.hop if length is None else length)
+
+    def _components(self, mixture: Tensor, steps, seed, first_frame: int) -> Tensor:
+        z = self.decomposition.encode(self.codec.encode(mixture))[:, self.order]
+        return self._render(z, steps, seed, first_frame)
+
+    def _render(self, z: Tensor, steps: int | None, seed: int | None, first_frame: int) -> Tensor:
+        steps = self.steps if steps is None else steps
+        if steps < 1:
+            raise UserError(f"steps must be at least 1, got {steps}.")
+        seed = self.seed if seed is None else seed
+        noise = iadb.frame_noise(self.codec.channels, first_frame, z.shape[-1], seed, z.device)
+        return self.decomposition.render(z, noise.to(z.dtype), steps)
+
+    def _decode(self, components: Tensor, length: int) -> Tensor:
+        flat = rearrange(components, "b n c t -> (b n) c t")
+        return rearrange(
+            self.codec.decode(flat, length), "(b n) 1 t -> b n t", n=components.shape[1]
+        )
+
+    @staticmethod
+    def _check_refine(refine: str) -> str:
+        if refine not in REFINEMENTS:
+            raise UserError(f"refine {refine!r} is unknown: choose one of {REFINEMENTS}.")
+        return refine
+
+    @staticmethod
+    def _as_batch(wav: Tensor) -> Tensor:
+        """`(time,)`, `(batch, time)` or `(batch, 1, time)` to `(batch, 1, time)`."""
+        if wav.ndim == 1:
+            wav = wav[None, None]
+        elif wav.ndim == 2:
+            wav = wav[:, None]
+        if wav.ndim != 3 or wav.shape[1] != 1:
+            raise UserError(
+                f"The waveform has shape {tuple(wav.shape)}: give (batch, 1, time) or (batch, time); "
+                "average the channels, or let the command `asteroid-ucr separate` keep them."
+            )
+        if wav.shape[-1] == 0:
+            raise UserError("The waveform has zero length: it holds no samples.")
+        return wav
+
+    # -- generation -------------------------------------------------------------------------------
+
+    def generate(self, seconds: float, keep: dict[str, Tensor] | None = None) -> Tensor:
+        """Generates sources by a prior over component latents, given those to keep.
+
+        Raises:
+            UserError: if the model has no prior.
+        """
+        raise UserError(
+            "This model has no prior, so it cannot generate: use a model that was trained with one."
+        )
+
+    # -- Asteroid's contract ----------------------------------------------------------------------
+
+    def assign(self, order: Sequence[int]) -> None:
+        """Permanently reorders the outputs: output k becomes what was output `order[k]`.
+
+        Raises:
+            ValueError: if `order` is no permutation.
+        """
+        if sorted(order) != list(range(self.n_src)):
+            raise ValueError(f"{list(order)} is no permutation of {self.n_src} outputs.")
+        self.order.copy_(self.order[torch.as_tensor(list(order), device=self.order.device)])
+
+    @torch.no_grad()
+    def torch_separate(self, wav: Tensor, **options: Any) -> Tensor:
+        """Separates on the model's device and returns on the input's.
+
+        Unlike Asteroid's function of this name, the outputs are not rescaled by their L1 norm: they
+        add up to the mixture as they are, and silence stays silence.
+        """
+        return self.forward_wav(wav.to(self.order.device), **options).to(wav.device)
+
+    def separate(self, wav: Any, **options: Any) -> Any:
+        """Separates a tensor, an array or, as Asteroid does, a file."""
+        if isinstance(wav, str):
+            return super().separate(wav, **options)
+        if isinstance(wav, Tensor):
+            return self.torch_separate(wav, **options)
+        return self.numpy_separate(wav, **options)
+
+    def numpy_separate(self, wav: Any, **options: Any) -> Any:
+        """`torch_separate` for numpy arrays."""
+        return self.torch_separate(torch.from_numpy(wav), **options).numpy()
+
+    def get_model_args(self) -> dict[str, Any]:
+        """Constructor arguments, as plain values."""
+        return {**self._args, "steps": self.steps, "seed": self.seed, "refine": self.refine}
+
+    def serialize(self) -> dict[str, Any]:
+        """The model as a dictionary of plain types, which `torch.load` reads with `weights_only`."""
+        conf = super().serialize()
+        conf["state_dict"] = {key: value.cpu() for key, value in conf["state_dict"].items()}
+        versions = conf["infos"]["software_versions"]
+        conf["infos"]["software_versions"] = {key: str(value) for key, value in versions.items()}
+        return conf
+
+    @classmethod
+    def from_pretrained(cls, name_or_conf: Any, *args: Any, **kwargs: Any) -> UCRSeparator:
+        """Loads a model.
+
+        Args:
+            name_or_conf: a bundled model's name, the path of a checkpoint or of an experiment
+                folder, a Hugging Face id ("user/model"), or what `serialize` returns.
+            *args: passed to Asteroid's loader.
+            **kwargs: constructor arguments that overrule the stored ones.
+
+        Raises:
+            UserError: if there is no such model, or the file is none.
+        """
+        conf = name_or_conf if isinstance(name_or_conf, dict) else load_checkpoint(name_or_conf)
+        if conf.get("model_name") != cls.__name__:
+            raise UserError(f"{name_or_conf} holds a {conf.get('model_name')}, no {cls.__name__}.")
+        conf = {**conf, "model_args": {**conf["model_args"], **kwargs}}
+        return super().from_pretrained(conf, *args).eval()
+
+
+register_model(UCRSeparator)

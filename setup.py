@@ -1,0 +1,56 @@
+"""Packaging of asteroid-ucr."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'__version__ = "(.+)"', (here / "asteroid_ucr/__init__.py").read_text())
+
+setup(
+    name="asteroid-ucr",
+    version=version.group(1),
+    description="Unsupervised composable representations for audio, as a plugin for Asteroid",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["asteroid_ucr", "asteroid_ucr.*"]),
+    include_package_data=True,
+    package_data={"asteroid_ucr": ["models/*.pth", "evaluation/templates/*"]},
+    python_requires=">=3.10",
+    install_requires=[
+        # torchaudio must match torch; it has no release beyond 2.11.
+        "torch>=2.6,<2.12",
+        "torchaudio>=2.6,<2.12",
+        "pytorch-lightning>=2.6,<3",  # the first with a callback for weight averaging
+        "asteroid>=0.7,<0.8",
+        # Asteroid 0.7 needs these without saying so.
+        "requests",
+        "setuptools>=68,<81",  # the last with pkg_resources, which torchmetrics 0.11 imports
+        "mir_eval<0.9",
+        "encodec>=0.1.1",
+        "einops",
+        "fast_bss_eval",
+        "museval>=0.4.1",
+        "librosa>=0.10",
+        "scipy",
+        "pandas",
+        "numpy",
+        "soundfile>=0.12",
+        "lmdb",
+        "pyyaml",
+        "jsonargparse>=4.30",
+        "tqdm",
+        "rich",
+        "matplotlib",
+        "jinja2",
+        "pretty_midi",
+        "symusic==0.5.8",  # 0.6.0's synthesizer returns no array
+    ],
+    extras_require={
+        "dev": ["pytest", "pytest-xdist", "black", "ruff"],
+        "tensorboard": ["tensorboard"],
+    },
+    entry_points={"console_scripts": ["asteroid-ucr=asteroid_ucr.cli:main"]},
+)
