@@ -1,0 +1,1 @@
+"""Scores of separation, their statistics, the tables and the report."""

@@ -1,0 +1,124 @@
+"""From lines of scores to the aggregated results that `final_metrics.json` holds."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import pandas as pd
+
+from asteroid_ucr.baselines.rows import Row
+from asteroid_ucr.evaluation.scores import BSS_HOP, BSS_SECONDS, SCORES, SILENCE_DBFS
+from asteroid_ucr.evaluation.statistics import INTERVAL_METHOD, summarise
+
+_PACKAGES = ("asteroid-ucr", "asteroid", "torch", "fast_bss_eval", "museval", "librosa", "numpy")
+
+
+def aggregate(lines: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Aggregates lines into one entry per row name.
+
+    Args:
+        lines: what `score_lines` yields.
+        rows: in the order of the table; rows of one name (training and sampling seeds) are one
+            entry.
+
+    Returns:
+        Per entry: name, label, group, note, `scores[reference][source or "all"][score]` as a
+        `Summary` dictionary, `frequency_r2[source]`, `runs`, `failures` and `seconds_per_clip`.
+    """
+    lines = lines.assign(run=lines["model"] + "|" + lines["seed"].astype(str))
+    entries = []
+    for row in {row.name: row for row in reversed(rows)}.values():
+        part = lines[lines["row"] == row.name]
+        true = part[part["reference"] == "true"]
+        failed = part[part["error"] != ""]
+        entries.append(
+            {
+                "name": row.name,
+                "label": row.label,
+                "group": row.group,
+                "note": row.note,
+                "scores": {
+                    str(kind): _by_source(of_kind) for kind, of_kind in part.groupby("reference")
+                },
+                "frequency_r2": {
+                    str(source): _number(values.mean())
+                    for source, values in true.groupby("source", sort=False)["frequency_r2"]
+                },
+                "runs": [
+                    {
+                        "model": str(model),
+                        "seed": int(seed),
+                        "si_sdr": _number(summarise(run, "si_sdr").mean),
+                        "frequency_r2": _number(run["frequency_r2"].mean()),
+                    }
+                    for (model, seed), run in true.groupby(["model", "seed"])
+                ],
+                "failures": int(failed.groupby(["run", "clip"]).ngroups),
+                "errors": sorted(set(failed["error"]))[:5],
+                "seconds_per_clip": _number(true["seconds"].mean()),
+            }
+        )
+    order = list(dict.fromkeys(row.name for row in rows))
+    return sorted(entries, key=lambda entry: order.index(entry["name"]))
+
+
+def _by_source(lines: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    groups = [("all", lines), *lines.groupby("source", sort=False)]
+    return {
+        str(source): {name: summarise(part, name).to_dict() for name in SCORES}
+        for source, part in groups
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def describe(
+    lines: pd.DataFrame, clips: Sequence[dict[str, Any]], **options: Any
+) -> dict[str, Any]:
+    """The protocol of a run: what was scored, how, and with which versions.
+
+    Args:
+        lines: what `score_lines` yields.
+        clips: `name`, `track`, `seconds`, `mix`, `sample_rate` and `sources` of every clip.
+        **options: further entries, such as steps and seeds.
+    """
+    one = lines[(lines["row"] == lines["row"].iloc[0]) & (lines["reference"] == "true")]
+    one = one.drop_duplicates(["clip", "source"])
+    seconds = [clip["seconds"] for clip in clips]
+    return {
+        "sources": list(clips[0]["sources"]),
+        "mix": "/".join(sorted({clip["mix"] for clip in clips})),
+        "sample_rate": clips[0]["sample_rate"],
+        "segment_seconds": max(seconds),
+        "shortest_seconds": min(seconds),
+        "clips": len(clips),
+        "tracks": len({clip["track"] for clip in clips}),
+        "silence_dbfs": SILENCE_DBFS,
+        "silent_references": {
+            str(source): int(part["silent"].sum())
+            for source, part in one.groupby("source", sort=False)
+        },
+        "clips_with_silence": int(one.groupby("clip")["silent"].any().sum()),
+        "clips_scored": int((~(one["silent"] | one["alone"])).groupby(one["clip"]).any().sum()),
+        "failures": int(lines[lines["error"] != ""].groupby(["row", "clip"]).ngroups),
+        "intervals": INTERVAL_METHOD,
+        "bss_eval": f"v4, {BSS_SECONDS:g} s windows, {BSS_HOP:g} s hop, median over windows",
+        "versions": _versions(),
+        **options,
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            # Run from a checkout that was not installed.
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,229 @@
+"""Scores of one clip's estimates against its references.
+
+Every score is in dB and one per source. What cannot be scored is NaN, never left out: a reference
+that is silent, or one that sounds alone, since there is then nothing to separate it from.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from itertools import permutations
+from pathlib import Path
+from types import ModuleType
+
+import fast_bss_eval
+import numpy as np
+import torch
+from torch import Tensor
+
+from asteroid_ucr.masking import MASK_RATE, stft
+
+# −60 dBFS RMS: below the noise floor of 16-bit music material, above dither and codec hiss.
+SILENCE_DBFS = -60.0
+# Scores are limited to this range: a perfect estimate's infinity would swallow every mean.
+LIMIT_DB = 100.0
+LSD_RANGE_DB = 80.0
+BSS_SECONDS, BSS_HOP = 3.5, 1.5
+
+SI_SCORES = ("si_sdr", "si_sir", "si_sar")
+BSS_SCORES = ("sdr", "isr", "sir", "sar")
+SCORES = (*SI_SCORES, "si_sdri", "si_sdr_permuted", *BSS_SCORES, "lsd", "residue_dbfs")
+
+
+def level_dbfs(wav: Tensor) -> Tensor:
+    """RMS level of `(..., time)` in dB of a full-scale square wave's; −200 at digital zero."""
+    return 10 * torch.log10(wav.double().square().mean(-1).clamp(min=1e-20))
+
+
+def silent(references: Tensor, threshold: float = SILENCE_DBFS) -> Tensor:
+    """Which references `(..., time)` have an RMS level below `threshold` dBFS."""
+    return level_dbfs(references) < threshold
+
+
+def scorable(references: Tensor, threshold: float = SILENCE_DBFS) -> Tensor:
+    """Which of the references `(n_src, time)` sound while another one sounds too."""
+    active = ~silent(references, threshold)
+    return active & (active.sum() > 1)
+
+
+def si_scores(references: Tensor, estimates: Tensor) -> dict[str, Tensor]:
+    """Scale-invariant SDR, SIR and SAR (Le Roux et al. 2019), by `fast_bss_eval`.
+
+    The signals' means are not removed, as in Slakh's published results. An estimate of exactly
+    zero explains nothing of its reference: it scores −100 dB, the lower limit.
+
+    Args:
+        references: `(n_src, time)`, none of them silent.
+        estimates: `(n_src, time)`; estimate k belongs to reference k.
+
+    Returns:
+        `si_sdr`, `si_sir` and `si_sar`, `(n_src,)` each, in dB, within ±100.
+    """
+    # In float32 the projections' rounding limits high scores to some 70 dB.
+    values = fast_bss_eval.si_bss_eval_sources(
+        references.double(), estimates.double(), compute_permutation=False, clamp_db=LIMIT_DB
+    )
+    return dict(zip(SI_SCORES, values, strict=True))
+
+
+def si_sdr(references: Tensor, estimates: Tensor) -> Tensor:
+    """Scale-invariant SDR in dB of `(..., time)` against `(..., time)`, within ±100 dB."""
+    return fast_bss_eval.si_sdr(references.double(), estimates.double(), clamp_db=LIMIT_DB)
+
+
+def si_sdr_matrix(references: Tensor, estimates: Tensor) -> Tensor:
+    """Scale-invariant SDR of every estimate against every reference.
+
+    Args:
+        references: `(n_ref, time)`.
+        estimates: `(n_est, time)`.
+
+    Returns:
+        `(n_ref, n_est)` in dB, within ±100.
+    """
+    shape = (len(references), len(estimates), references.shape[-1])
+    return si_sdr(references[:, None].expand(shape), estimates[None].expand(shape))
+
+
+def permuted_si_sdr(references: Tensor, estimates: Tensor) -> Tensor:
+    """SI-SDR `(n_ref,)` under the clip's best permutation of the estimates (an oracle)."""
+    matrix = si_sdr_matrix(references, estimates)
+    rows = torch.arange(len(references))
+    orders = permutations(range(len(estimates)), len(references))
+    return max((matrix[rows, list(order)] for order in orders), key=lambda scores: scores.mean())
+
+
+@cache
+def _museval_metrics() -> ModuleType:
+    """The file `metrics.py` of museval, without museval.
+
+    Importing the package imports stempeg, which fails unless ffmpeg and ffprobe are installed, for
+    reading files that are not needed here. The metrics are one file that needs numpy and scipy
+    only, so that file alone is loaded; `find_spec` locates the package without importing it.
+    """
+    package = importlib.util.find_spec("museval")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("museval is not installed: pip install museval")
+    path = Path(next(iter(package.submodule_search_locations))) / "metrics.py"
+    spec = importlib.util.spec_from_file_location("_museval_metrics", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded: reinstall museval")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def bss_scores(references: Tensor, estimates: Tensor, sample_rate: int) -> dict[str, Tensor]:
+    """BSS-eval v4 SDR, ISR, SIR and SAR (Stöter et al. 2018), by museval.
+
+    Windows of 3.5 s every 1.5 s, distortion filters of 512 taps fitted on the whole clip, median
+    over the windows that have a score (those in which a signal is all zero have none).
+
+    Args:
+        references: `(n_src, time)`, none of them silent.
+        estimates: `(n_src, time)`, none of them all zero.
+        sample_rate: in Hz.
+
+    Returns:
+        `sdr`, `isr`, `sir` and `sar`, `(n_src,)` each, in dB, within ±100.
+
+    Raises:
+        ValueError: if a signal is all zero.
+    """
+    *values, _ = _museval_metrics().bss_eval(
+        references.double().numpy()[..., None],
+        estimates.double().numpy()[..., None],
+        window=round(BSS_SECONDS * sample_rate),
+        hop=round(BSS_HOP * sample_rate),
+    )
+    scores = {}
+    for name, windows in zip(BSS_SCORES, values, strict=True):
+        windows = np.clip(windows, -LIMIT_DB, LIMIT_DB)
+        scored = ~np.isnan(windows).all(-1)
+        median = np.full(len(windows), np.nan)
+        median[scored] = np.nanmedian(windows[scored], axis=-1)
+        scores[name] = torch.from_numpy(median)
+    return scores
+
+
+def log_spectral_distance(
+    references: Tensor, estimates: Tensor, sample_rate: int = MASK_RATE
+) -> Tensor:
+    """Log-spectral distance in dB.
+
+    Per frame, the root mean square over frequency of the difference between the two log power
+    spectra, 10·log10(P + floor); then the mean over frames. The spectra are those of the mask grid
+    (85 ms Hann windows every 13 ms); the floor lies 80 dB below the reference's loudest bin, so
+    that differences in what cannot be heard do not count. The estimate is first scaled to the
+    reference's energy: like SI-SDR, the distance does not depend on its gain.
+
+    Args:
+        references: `(n_src, time)`, not silent.
+        estimates: `(n_src, time)`.
+        sample_rate: in Hz.
+
+    Returns:
+        `(n_src,)`, zero for estimates proportional to their references.
+    """
+    power = [stft(wav.double(), sample_rate).abs().square() for wav in (references, estimates)]
+    energy = [p.sum((-2, -1), keepdim=True) for p in power]
+    floor = power[0].amax((-2, -1), keepdim=True) * 10 ** (-LSD_RANGE_DB / 10)
+    power[1] = power[1] * (energy[0] / energy[1].clamp(min=1e-30))
+    difference = 10 * torch.log10((power[0] + floor) / (power[1] + floor))
+    return difference.square().mean(-2).sqrt().mean(-1)
+
+
+def score_clip(
+    references: Tensor,
+    estimates: Tensor,
+    mixture: Tensor,
+    sample_rate: int = MASK_RATE,
+    active: Tensor | None = None,
+    bss_eval: bool = True,
+) -> dict[str, Tensor]:
+    """All the scores of one clip.
+
+    Args:
+        references: `(n_src, time)`.
+        estimates: `(n_src, time)`; estimate k belongs to reference k.
+        mixture: `(time,)`, for the improvement over it.
+        sample_rate: in Hz.
+        active: `(n_src,)`, which references are not silent; by default those above −60 dBFS.
+        bss_eval: compute museval's scores too, which take most of the time.
+
+    Returns:
+        For every name of `SCORES`, `(n_src,)` float64. Where a reference is silent or sounds alone
+        everything is NaN but `residue_dbfs`: the level of the estimate where its reference is
+        silent, which is NaN where the reference sounds.
+
+    Raises:
+        ValueError: if shapes differ, or an estimate is not finite.
+    """
+    if references.shape != estimates.shape:
+        raise ValueError(
+            f"estimates are {tuple(estimates.shape)}, references {tuple(references.shape)}"
+        )
+    if not estimates.isfinite().all():
+        raise ValueError("the estimates hold NaN or infinite samples")
+    active = ~silent(references) if active is None else active
+    scores = {name: torch.full((len(references),), torch.nan).double() for name in SCORES}
+    scores["residue_dbfs"][~active] = level_dbfs(estimates)[~active]
+    if active.sum() < 2:
+        return scores
+    # A silent reference would make the projections onto all references singular.
+    truth, guess = references[active], estimates[active]
+    found = si_scores(truth, guess)
+    found["si_sdri"] = found["si_sdr"] - si_sdr(truth, mixture.expand_as(truth))
+    found["si_sdr_permuted"] = permuted_si_sdr(truth, estimates)
+    found["lsd"] = log_spectral_distance(truth, guess, sample_rate)
+    if bss_eval:
+        # museval refuses estimates of exactly zero. The others do not depend on what stands in for
+        # them; their own SDR, of nothing, is the distance to the reference: 0 dB.
+        zero = (guess == 0).all(-1)
+        bss = bss_scores(truth, torch.where(zero[:, None], truth, guess), sample_rate)
+        found |= {name: torch.where(zero, torch.nan, values) for name, values in bss.items()}
+        found["sdr"] = torch.where(zero, 0.0, found["sdr"])
+    for name, values in found.items():
+        scores[name][active] = values
+    return scores

@@ -1,0 +1,150 @@
+"""Means with confidence intervals, spread over seeds, and what a mask owes to frequency alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+CONFIDENCE = 0.95
+INTERVAL_METHOD = (
+    "mean over tracks of each track's mean over its clips; 95 % Student-t interval over tracks"
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A mean and how well it is known.
+
+    Attributes:
+        mean: mean over tracks; NaN where nothing could be scored.
+        half_width: half of the 95 % interval over tracks, NaN with fewer than two tracks.
+        tracks: number of tracks that have a score.
+        clips: number of clips that have a score.
+        runs: number of runs (training or sampling seeds).
+        seed_std: sample standard deviation of the runs' means, NaN for a single run.
+    """
+
+    mean: float
+    half_width: float
+    tracks: int
+    clips: int
+    runs: int = 1
+    seed_std: float = math.nan
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain values for JSON, None for NaN, which JSON lacks."""
+        return {
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in asdict(self).items()
+        }
+
+
+def t_half_width(values: Iterable[float], confidence: float = CONFIDENCE) -> float:
+    """Half-width of Student's t confidence interval of the mean of independent `values`.
+
+    Returns:
+        The half-width, NaN with fewer than two values.
+    """
+    array = np.asarray(list(values), dtype=float)
+    if len(array) < 2:
+        return math.nan
+    quantile = stats.t.ppf(0.5 + confidence / 2, len(array) - 1)
+    return float(quantile * array.std(ddof=1) / math.sqrt(len(array)))
+
+
+def summarise(scores: pd.DataFrame, column: str) -> Summary:
+    """Mean of a score, with its interval over tracks and its spread over runs.
+
+    Clips of one track are not independent, nor are the sources of one clip or two runs on it: all
+    of them are averaged into one value per track, and the interval is Student's t over the tracks'
+    values. NaN scores are left out.
+
+    Args:
+        scores: lines with the columns `track`, `clip`, `run` (any hashable) and `column`.
+        column: name of the score.
+
+    Returns:
+        The summary, its mean NaN if no line has a score.
+    """
+    scored = scores[scores[column].notna()]
+    if scored.empty:
+        return Summary(math.nan, math.nan, 0, 0, 0)
+    # Per run and track first: a run with failures weighs no less than the others.
+    by_run = scored.groupby(["run", "track"])[column].mean()
+    by_track = by_run.groupby("track").mean()
+    run_means = by_run.groupby("run").mean()
+    return Summary(
+        mean=float(by_track.mean()),
+        half_width=t_half_width(by_track),
+        tracks=len(by_track),
+        clips=int(scored["clip"].nunique()),
+        runs=len(run_means),
+        seed_std=float(run_means.std(ddof=1)) if len(run_means) > 1 else math.nan,
+    )
+
+
+class FrequencyShare:
+    """The share of the masks' variance that frequency alone explains: an R².
+
+    For a soft mask m(f, t) and the mixture's energy w(f, t), let m̄ be the mean of m and m̄(f) its
+    mean at each frequency, both weighted with w. Then
+
+        R² = Σ w (m̄(f) − m̄)² / Σ w (m − m̄)².
+
+    No labels enter. A separator that has learnt nothing but a band split, the same filter at all
+    times, has R² = 1; one whose masks follow the notes and beats has a low one. The energy
+    weights keep empty bins, where any mask will do, from deciding. R² is taken per clip, since one
+    clip's masks may be a static filter even where the filter differs between clips.
+    """
+
+    def __init__(self) -> None:
+        self._shares: list[Tensor] = []
+
+    def update(self, masks: Tensor, power: Tensor) -> Tensor:
+        """Adds a clip.
+
+        Args:
+            masks: `(n_src, freq, frames)`.
+            power: the mixture's power spectrogram `(freq, frames)`, the weights.
+
+        Returns:
+            R² of this clip's masks, `(n_src,)`, in [0, 1]; NaN for a silent mixture or masks that
+            are constant.
+        """
+        share = frequency_share(masks, power)
+        self._shares.append(share)
+        return share
+
+    def mean(self) -> Tensor:
+        """Mean R² `(n_src,)` over the clips that have one."""
+        return torch.stack(self._shares).nanmean(0)
+
+
+def frequency_share(masks: Tensor, power: Tensor) -> Tensor:
+    """R² of one clip's masks, as `FrequencyShare` defines it.
+
+    Args:
+        masks: `(n_src, freq, frames)`.
+        power: `(freq, frames)`, not negative.
+
+    Returns:
+        `(n_src,)` in [0, 1], NaN where the masks do not vary or the mixture is silent.
+    """
+    masks, weight = masks.double(), power.double()
+    frames = min(masks.shape[-1], weight.shape[-1])
+    masks, weight = masks[..., :frames], weight[..., :frames]
+    per_bin = weight.sum(-1)
+    mean = (weight * masks).sum((-2, -1), keepdim=True) / weight.sum()
+    bin_mean = (weight * masks).sum(-1) / per_bin.clamp(min=1e-300)
+    explained = (per_bin * (bin_mean - mean[..., 0]).square()).sum(-1)
+    total = (weight * (masks - mean).square()).sum((-2, -1))
+    # Rounding makes a constant mask's variance tiny rather than zero.
+    varies = total > 1e-12 * weight.sum()
+    return torch.where(varies, explained / total, torch.nan)
