@@ -62,8 +62,8 @@ def open_audio(path: str | Path) -> Iterator[sf.SoundFile]:
 def _decode_with_ffmpeg(path: Path, target: Path) -> Path:
     if shutil.which("ffmpeg") is None:
         raise UserError(
-            f"{path} is not a format that libsndfile reads (wav, flac, ogg, mp3, …): install ffmpeg "
-            "to read others, or convert it to wav."
+            f"{path} is not audio that libsndfile reads (wav, flac, ogg, mp3): install ffmpeg for "
+            "other formats, or convert it to wav."
         )
     # rf64 "auto" keeps files beyond 4 GiB valid; floats keep what the decoder gives.
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-vn", "-c:a", "pcm_f32le"]

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from asteroid_ucr.seeding import generator_for
+
 VARIANTS = ("c", "d")
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
@@ -107,10 +109,9 @@ def frame_noise(
     """
     block = 256  # frames drawn by one generator: long enough to be cheap, short enough to skip to
     start, stop = first // block, (first + frames - 1) // block + 1
-    generator = torch.Generator()
-    blocks = []
-    for index in range(start, stop):
-        generator.manual_seed((seed * 2**32 + index) % 2**63)
-        blocks.append(torch.randn(channels, block, generator=generator))
+    blocks = [
+        torch.randn(channels, block, generator=generator_for(seed, index))
+        for index in range(start, stop)
+    ]
     offset = first - start * block
     return torch.cat(blocks, dim=1)[None, :, offset : offset + frames].to(device)

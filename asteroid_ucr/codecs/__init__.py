@@ -20,12 +20,12 @@ def build_codec(name: str, **options: Any) -> Codec:
         **options: of the codec's constructor.
 
     Raises:
-        UserError: if there is no codec of that name, it lacks an option, or its weights are missing.
+        UserError: if there is no such codec or option, or its weights are missing.
     """
     if name == "encodec_48khz":
         raise UserError(
             "codec 'encodec_48khz' is not supported: it normalises each one-second segment by a "
-            "scale of its own, so its latents alone do not determine the audio; use 'encodec_24khz'."
+            "scale of its own, so its latents alone do not give the audio; use 'encodec_24khz'."
         )
     if name not in CODECS:
         raise UserError(f"Unknown codec {name!r}: choose one of {', '.join(CODECS)}.")

@@ -13,6 +13,10 @@ from torch import Tensor
 from asteroid_ucr.codecs.base import Codec
 from asteroid_ucr.masking import MASK_FFT, MASK_HOP, MASK_RATE, stft
 
+# Added to the power before it is compressed, so that the gradient at silence is finite: about
+# 114 dB below a sine at full scale, where 16-bit audio has its quantisation noise.
+FLOOR = 1e-6
+
 
 class MelCodec(Codec):
     """Mel spectrogram of 128 bands at 75 frames/s, compressed by a power law.
@@ -67,12 +71,10 @@ class MelCodec(Codec):
         return self.from_power(power)[..., : self.frames(wav.shape[-1])]
 
     def to_power(self, latents: Tensor) -> Tensor:
-        return latents.relu().pow(1 / self.exponent)
+        return (latents.relu() + FLOOR**self.exponent).pow(1 / self.exponent) - FLOOR
 
     def from_power(self, power: Tensor) -> Tensor:
-        # The floor, −100 dB of full scale, keeps the gradient at silence finite.
-        floor = 1e-10
-        return (power + floor).pow(self.exponent) - floor**self.exponent
+        return (power + FLOOR).pow(self.exponent) - FLOOR**self.exponent
 
     def spectrogram(self, latents: Tensor, length: int) -> Tensor:
         power = self.synthesis @ self.to_power(latents)
@@ -80,8 +82,10 @@ class MelCodec(Codec):
         return F.pad(power, (0, missing), mode="replicate") if missing > 0 else power
 
     def decode(self, latents: Tensor, length: int) -> Tensor:
+        padded = max(length, 2 * MASK_FFT)  # Griffin-Lim needs more than a window
+        latents = F.pad(latents, (0, self.frames(padded) - latents.shape[-1]))
         wav = torchaudio.functional.griffinlim(
-            self.spectrogram(latents, length),
+            self.spectrogram(latents, padded),
             window=torch.hann_window(MASK_FFT, device=latents.device),
             n_fft=MASK_FFT,
             hop_length=self.hop,
@@ -89,7 +93,7 @@ class MelCodec(Codec):
             power=2.0,
             n_iter=self.iterations,
             momentum=0.99,
-            length=length,
+            length=padded,
             rand_init=False,  # the same latents give the same sound
         )
-        return wav[:, None]
+        return wav[:, None, :length]

@@ -1,0 +1,228 @@
+"""The command `asteroid-ucr`."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from asteroid_ucr import UCRSeparator, UserError, __version__
+from asteroid_ucr.audio import AUDIO_SUFFIXES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, or 2 after a mistake that the user can mend."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["infer"]:  # Asteroid parses these arguments itself
+        return _run(_infer, arguments[1:])
+    options = build_parser().parse_args(arguments)
+    return _run(options.run, options)
+
+
+def _run(command, options) -> int:
+    try:
+        return command(options) or 0
+    except UserError as error:
+        print(f"asteroid-ucr: error: {error}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands but `infer`."""
+    parser = argparse.ArgumentParser(
+        prog="asteroid-ucr",
+        description="Takes music apart into its sources, by a model that never heard one alone.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    separate = commands.add_parser(
+        "separate", help="separate sound files into named stems", description=_separate.__doc__
+    )
+    separate.add_argument("files", nargs="+", metavar="FILE", help="sound files, folders or globs")
+    separate.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
+    separate.add_argument("--format", choices=["wav", "flac"], default="wav")
+    separate.add_argument(
+        "--chunk", type=int, default=30, metavar="SECONDS", help="audio in memory at a time"
+    )
+    _add_model_options(separate)
+    separate.set_defaults(run=_separate)
+
+    generate = commands.add_parser("generate", help="generate sources with a model's prior")
+    generate.add_argument("-o", "--out", type=Path, default=Path("generated"), metavar="DIR")
+    generate.add_argument("--seconds", type=float, default=10.0)
+    _add_model_options(generate)
+    generate.set_defaults(run=_generate)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="score models beside floors and ceilings", description=_evaluate.__doc__
+    )
+    evaluate.add_argument("models", nargs="+", metavar="MODEL", help="several: training seeds")
+    data = evaluate.add_mutually_exclusive_group(required=True)
+    data.add_argument("--slakh_dir", type=Path, help="a Slakh tree: its test split is scored")
+    data.add_argument("--clips", type=Path, help="a folder of CLIP/{mix,drums,…}.wav")
+    evaluate.add_argument(
+        "--estimates", metavar="SUFFIX", help="also score CLIP/<source>SUFFIX.wav, with --clips"
+    )
+    evaluate.add_argument("-o", "--out", type=Path, default=Path("evaluated"), metavar="DIR")
+    evaluate.add_argument("--steps", type=int, nargs="+", default=[1, 25])
+    evaluate.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the noise")
+    evaluate.add_argument("--max_clips", type=int)
+    evaluate.add_argument("--segment_seconds", type=float, default=7.0)
+    evaluate.add_argument("--mix", choices=["sum", "paper_mean"], default="sum")
+    evaluate.add_argument("--allow_shared_midi", action="store_true")
+    evaluate.add_argument("--no_bss_eval", action="store_true", help="skip the slow BSS-eval v4")
+    evaluate.add_argument("--codec_dir", help="folder of the codec's published weights")
+    evaluate.add_argument("--device", default="auto")
+    evaluate.set_defaults(run=_evaluate)
+
+    doctor = commands.add_parser("doctor", help="examine a Slakh tree and name its faults")
+    doctor.add_argument("folder", type=Path, metavar="DIR")
+    doctor.add_argument(
+        "--no_listen", action="store_true", help="read headers only: silent stems go unnoticed"
+    )
+    doctor.set_defaults(run=_doctor)
+
+    info = commands.add_parser("info", help="say what a model is")
+    info.add_argument("model", metavar="MODEL")
+    info.set_defaults(run=_info)
+
+    commands.add_parser("infer", help="asteroid-infer's arguments, for this package's models")
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="bundled name, file, folder or hub id")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--seed", type=int, help="of the sampler's noise")
+    parser.add_argument("--steps", type=int, help="of the sampler; 1 is the conditional mean")
+    parser.add_argument("--codec_dir", help="folder of the codec's published weights")
+
+
+def load_model(name: str, device: str, codec_dir: str | None = None) -> UCRSeparator:
+    """Loads a model onto a device.
+
+    Raises:
+        UserError: if there is no such model or device.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = UCRSeparator.from_pretrained(name, **({"codec_dir": codec_dir} if codec_dir else {}))
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for devices not there
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {device} cannot be used: {reason}") from error
+
+
+def expand(names: Sequence[str]) -> list[Path]:
+    """Sound files that names, folders and globs stand for, sorted within each.
+
+    Raises:
+        UserError: if a folder or glob yields none, or the same file is named twice.
+    """
+    files: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES)
+            if not found:
+                raise UserError(f"The folder {name} holds no sound files: name another.")
+        elif path.exists() or not glob.has_magic(name):
+            found = [path]
+        else:
+            found = sorted(Path(f) for f in glob.glob(name, recursive=True))
+            if not found:
+                raise UserError(f"No file matches {name}: check the pattern.")
+        files += [file for file in found if file not in files]
+    return files
+
+
+def _separate(options: argparse.Namespace) -> int:
+    """Writes DIR/<file name without ending>/<source>.wav at each file's own rate and channels.
+
+    Stems add up to the mixture. A file that fails is reported, and the others go on.
+    """
+    from tqdm import tqdm
+
+    from asteroid_ucr.inference import output_folders, separate_file
+
+    folders = output_folders(expand(options.files), options.out)
+    model = load_model(options.model, options.device, options.codec_dir)
+    failed = 0
+    for file, folder in folders.items():
+        with tqdm(total=100, desc=file.name, unit="%", disable=None) as bar:
+            try:
+                separate_file(
+                    model,
+                    file,
+                    folder,
+                    options.format,
+                    options.steps,
+                    options.seed,
+                    options.chunk,
+                    lambda done: bar.update(round(100 * done) - bar.n),  # noqa: B023
+                )
+            except UserError as error:
+                failed += 1
+                print(f"asteroid-ucr: error: {error}", file=sys.stderr)
+    if failed and len(folders) > 1:
+        print(f"asteroid-ucr: {failed} of {len(folders)} files failed.", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    model = load_model(options.model, options.device, options.codec_dir)
+    model.generate(options.seconds)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    """Scores models on clips with true stems, beside the mixture, static EQ, HPSS and oracles."""
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from asteroid_ucr.data.doctor import examine
+
+    print("\n".join(examine(options.folder, listen=not options.no_listen).lines()))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    model = load_model(options.model, "cpu")
+    parameters = sum(p.numel() for p in model.parameters())
+    arguments = model.get_model_args()
+    rows = {
+        "sources": ", ".join(model.sources),
+        "sample rate": f"{model.sample_rate} Hz",
+        "parameters": f"{parameters / 1e6:.2f} million, without the codec's",
+        "codec": model.codec.fingerprint,
+        "prior": "none",
+        **{k: v for k, v in arguments.items() if k not in ("sources", "sample_rate", "codec")},
+    }
+    width = max(map(len, rows))
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
+    return 0
+
+
+def _infer(arguments: Sequence[str]) -> int:
+    """`asteroid-infer`, with this package's models registered."""
+    from asteroid.scripts.asteroid_cli import infer
+
+    if not any(a.startswith("--ola-window-type") for a in arguments):
+        # Asteroid's own default, "hanning", is gone from scipy.
+        arguments = [*arguments, "--ola-window-type", "hann"]
+    if "-o" in arguments[:-1] or "--output-dir" in arguments[:-1]:
+        flag = "-o" if "-o" in arguments else "--output-dir"
+        Path(arguments[arguments.index(flag) + 1]).mkdir(parents=True, exist_ok=True)
+    infer(list(arguments))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The recipe's configuration: typed, checked, from a YAML file and command-line options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from asteroid_ucr.errors import UserError
+
+
+@dataclass
+class DataConfig:
+    """Which audio to use.
+
+    Attributes:
+        root: folder of the Slakh tree.
+        cache: folder of the latent caches.
+        sources: names of the sources that make up the mixtures, in output order.
+        mix: policy by which sources are mixed.
+        allow_shared_midi: use validation and test tracks that share MIDI with training tracks.
+        workers: processes that read data; 0 reads in the main process.
+    """
+
+    root: str = "data/minislakh"
+    cache: str = "data/cache"
+    sources: list[str] = field(default_factory=lambda: ["drums", "bass"])
+    mix: Literal["sum", "paper_mean"] = "sum"
+    allow_shared_midi: bool = False
+    workers: int = 0
+
+
+@dataclass
+class CodecConfig:
+    """Which latents to use.
+
+    Attributes:
+        name: of the codec.
+        dir: folder of the codec's published weights.
+        weights: a state dict to use instead of the published weights.
+        bandwidth: of EnCodec, in kbit/s; 0 takes its un-quantised latents.
+    """
+
+    name: str = "mel"
+    dir: str | None = None
+    weights: str | None = None
+    bandwidth: float = 24.0
+
+    def options(self) -> dict[str, object]:
+        """Arguments for `asteroid_ucr.codecs.build_codec`."""
+        if self.name == "mel":
+            return {}
+        return {"bandwidth": self.bandwidth, "codec_dir": self.dir, "weights": self.weights}
+
+
+@dataclass
+class ModelConfig:
+    """The decomposition model; see `asteroid_ucr.UCRSeparator`."""
+
+    latent_dim: int = 1
+    encoder_widths: list[int] = field(default_factory=lambda: [256, 512])
+    trunk: Literal["separate", "shared"] = "separate"
+    denoiser_widths: list[int] = field(default_factory=lambda: [128, 256, 256, 512])
+    denoiser_kernels: list[int] = field(default_factory=lambda: [5, 3, 3, 3])
+    composition: Literal["mean", "sum", "power_sum"] = "mean"
+    variant: Literal["c", "d"] = "c"
+
+
+@dataclass
+class TrainingConfig:
+    """How to train.
+
+    Attributes:
+        seed: of weights, crops, noise and α.
+        steps: optimizer steps in all.
+        epoch_steps: steps between validations, checkpoints and log lines.
+        batch_size: crops per step and device.
+        frames: latent frames per crop, 75 per second.
+        min_rms: training crops in which a source's RMS is lower are drawn again; 0 keeps all.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW.
+        schedule: of the learning rate, after the warm-up.
+        warmup_steps: over which the learning rate rises linearly.
+        clip_norm: gradients are scaled down to this norm.
+        ema_decay: of the averaged weights, which are the ones validated and saved.
+        validation_items: crops per validation, always the same.
+        accelerator: "auto", "cpu", "gpu", as Lightning names them.
+        devices: number of devices, or "auto".
+        strategy: of distribution over devices, as Lightning names them.
+        precision: "auto" is bfloat16 mixed where the hardware has it, else 32 bit.
+    """
+
+    seed: int = 0
+    steps: int = 100_000
+    epoch_steps: int = 1000
+    batch_size: int = 64
+    frames: int = 512
+    min_rms: float = 0.01
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 500
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    validation_items: int = 64
+    accelerator: str = "auto"
+    devices: str = "auto"
+    strategy: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass
+class EvaluationConfig:
+    """How to evaluate.
+
+    Attributes:
+        segment_seconds: length of the clips that test tracks are cut into.
+        max_clips: at most so many test clips, spread over the tracks; null takes all.
+        steps: numbers of sampler steps to evaluate, each in a row of its own.
+        seeds: of the sampler's noise.
+        bss_eval: also compute BSS-eval v4, which takes most of the time.
+        examples: clips to write as audio.
+        workers: processes that compute scores.
+    """
+
+    segment_seconds: float = 7.0
+    max_clips: int | None = None
+    steps: list[int] = field(default_factory=lambda: [1, 25])
+    seeds: list[int] = field(default_factory=lambda: [0])
+    bss_eval: bool = True
+    examples: int = 4
+    workers: int = 2
+
+
+@dataclass
+class RecipeConfig:
+    """All sections of conf.yml."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def recipe_parser(description: str) -> ArgumentParser:
+    """A parser that takes `--config FILE` and every option as `--section.option`."""
+    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with the sections below.")
+    parser.add_class_arguments(RecipeConfig)
+    return parser
+
+
+def parse_recipe(
+    parser: ArgumentParser, arguments: Sequence[str] | None = None
+) -> tuple[RecipeConfig, Namespace]:
+    """Parses a recipe script's command line.
+
+    Args:
+        parser: from `recipe_parser`, possibly with more arguments.
+        arguments: None takes those of the process.
+
+    Returns:
+        The configuration, and everything that was parsed.
+
+    Raises:
+        UserError: for an unknown option or a value of the wrong type, in the file or the command.
+    """
+    try:
+        parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    except (ArgumentError, OSError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    made = parser.instantiate_classes(parsed)
+    sections = {name: getattr(made, name) for name in RecipeConfig.__dataclass_fields__}
+    return RecipeConfig(**sections), parsed

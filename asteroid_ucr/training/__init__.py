@@ -1,0 +1,1 @@
+"""Lightning systems and the training loop around them."""

@@ -1,0 +1,100 @@
+"""The Lightning system of the decomposition model."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from asteroid.engine.system import System
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from asteroid_ucr.seeding import generator_for
+from asteroid_ucr.separator import UCRSeparator
+
+
+class DecompositionSystem(System):
+    """Asteroid's `System` with the decomposition's loss.
+
+    Noise and α of a step are drawn from a generator seeded with the seed and the step, so that a
+    resumed run draws what an uninterrupted one does.
+
+    Args:
+        model: whose `decomposition` is trained.
+        optimizer: over its parameters.
+        scheduler: stepped after each optimizer step.
+        seed: of noise and α.
+    """
+
+    def __init__(
+        self,
+        model: UCRSeparator,
+        optimizer: torch.optim.Optimizer,
+        scheduler: LambdaLR,
+        seed: int,
+    ):
+        stepwise = {"scheduler": scheduler, "interval": "step"}
+        super().__init__(model, optimizer, None, None, scheduler=stepwise)
+        self.seed = seed
+
+    def common_step(self, batch: Tensor, batch_nb: int, train: bool = True) -> Tensor:
+        """The loss on a batch of latents `(batch, channels, frames)`."""
+        # Validation, in a stream of its own, draws the same noise every time.
+        stream, step = (0, self.global_step) if train else (1, batch_nb)
+        generator = generator_for(self.seed, stream, step, self.global_rank)
+        noise = torch.randn(batch.shape, generator=generator).to(batch)
+        alpha = torch.rand(len(batch), generator=generator).to(batch)
+        return self.model.decomposition.loss(batch, noise, alpha)
+
+    def training_step(self, batch: Tensor, batch_nb: int) -> Tensor:
+        """Lightning's hook; logs the mean loss of each epoch as well."""
+        loss = self.common_step(batch, batch_nb, train=True)
+        self.log("loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_nb: int) -> None:
+        """Lightning's hook."""
+        loss = self.common_step(batch, batch_nb, train=False)
+        self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch))
+
+
+class WarmEMA(WeightAveraging):
+    """Lightning's weight averaging with an exponential moving average that warms up.
+
+    The decay after `n` updates is min(decay, (1 + n) / (10 + n)), so that a short run's average is
+    not dominated by its first weights. Validation and checkpoints use the average.
+
+    Args:
+        decay: the limit.
+    """
+
+    def __init__(self, decay: float):
+        def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+            n = float(updates)
+            return torch.lerp(current, averaged, min(decay, (1 + n) / (10 + n)))
+
+        super().__init__(use_buffers=False, avg_fn=average)
+
+
+def build_scheduler(
+    optimizer: torch.optim.Optimizer, schedule: str, warmup_steps: int, total_steps: int
+) -> LambdaLR:
+    """Linear warm-up, then a constant learning rate or half a cosine down to zero.
+
+    Args:
+        optimizer: whose learning rate is scaled.
+        schedule: "constant" or "cosine".
+        warmup_steps: length of the warm-up.
+        total_steps: at which the cosine reaches zero.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if schedule == "constant":
+            return 1.0
+        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    return LambdaLR(optimizer, factor)

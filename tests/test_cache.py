@@ -1,0 +1,174 @@
+"""The latent cache: checked, resumable, readable by many."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from asteroid_ucr import UserError
+from asteroid_ucr.audio import level_gain
+from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.data.cache import CacheMetadata, LatentCache
+from asteroid_ucr.data.crops import RandomCrops
+from asteroid_ucr.data.encode import cache_metadata, encode_split
+from asteroid_ucr.data.slakh import load_tracks, read_sources
+
+META = CacheMetadata("set", "train", "codec", 75.0, 4, ("drums", "bass"), "sum")
+
+
+def filled(path, tracks=3, frames=50):
+    cache = LatentCache(path, META, write=True)
+    generator = np.random.default_rng(0)
+    contents = {}
+    for number in range(tracks):
+        latents = generator.standard_normal((4, frames + number)).astype(np.float16)
+        power = generator.random((2, frames + number)).astype(np.float32)
+        cache.add(f"Track{number}", latents, power)
+        contents[f"Track{number}"] = (latents, power)
+    cache.finish(list(contents))
+    cache.close()
+    return contents
+
+
+def test_what_goes_in_comes_out(tmp_path):
+    contents = filled(tmp_path)
+    cache = LatentCache(tmp_path, META)
+    assert cache.tracks == list(contents)
+    assert cache.lengths() == [50, 51, 52]
+    for track, (latents, power) in contents.items():
+        assert np.array_equal(cache.crop(track, 7, 20), latents[:, 7:27].astype(np.float32))
+        assert np.array_equal(cache.power(track), power)
+    everything = np.concatenate([x for x, _ in contents.values()], 1).astype(np.float64)
+    mean, std = cache.statistics()
+    assert np.allclose(mean, everything.mean(1)) and np.allclose(std, everything.std(1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"codec": "other"}, {"sources": ("bass",)}, {"mix": "paper_mean"}, {"split": "test"}],
+)
+def test_foreign_cache_is_refused(tmp_path, change):
+    filled(tmp_path)
+    for write in (False, True):
+        with pytest.raises(UserError, match=next(iter(change))):
+            LatentCache(tmp_path, dataclasses.replace(META, **change), write=write)
+
+
+def test_unfinished_missing_and_other_folders_are_refused(tmp_path):
+    with pytest.raises(UserError, match="run stage 1"):
+        LatentCache(tmp_path / "none", META)
+    cache = LatentCache(tmp_path / "half", META, write=True)
+    cache.add("Track0", np.zeros((4, 5)), np.zeros((2, 5)))
+    cache.close()
+    with pytest.raises(UserError, match="not complete"):
+        LatentCache(tmp_path / "half", META)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.mdb").write_bytes(b"something else" * 1000)
+    with pytest.raises(UserError, match="not a latent cache"):
+        LatentCache(tmp_path / "other", META)
+
+
+def test_format_of_another_version_is_refused(tmp_path):
+    LatentCache(tmp_path, dataclasses.replace(META, format=99), write=True).close()
+    with pytest.raises(UserError, match="format 99"):
+        LatentCache(tmp_path, META)
+
+
+def test_it_grows_as_needed(tmp_path):
+    cache = LatentCache(tmp_path, META, write=True)
+    for number in range(3):  # LMDB's first map holds 10 MiB
+        cache.add(f"Track{number}", np.ones((4, 1_000_000)), np.zeros((2, 1_000_000)))
+    assert "Track2" in cache
+
+
+WRITER = """
+import sys, numpy as np
+sys.path.insert(0, {tests!r})
+from test_cache import META
+from asteroid_ucr.data.cache import LatentCache
+cache = LatentCache({path!r}, META, write=True)
+for number in range(100_000):
+    cache.add(f"Track{{number:06d}}", np.full((4, 2000), number % 100), np.zeros((2, 2000)))
+    print(number, flush=True)
+"""
+
+
+def test_kill_leaves_whole_records(tmp_path):
+    script = WRITER.format(tests=os.path.dirname(__file__), path=str(tmp_path / "c"))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if int(line) >= 20:
+            break
+    time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    written = [int(line) for line in process.communicate()[0].split()]
+    cache = LatentCache(tmp_path / "c", META, write=True)
+    last = max([20, *written])
+    names = [f"Track{n:06d}" for n in range(last + 1)]
+    assert all(name in cache for name in names)
+    cache.finish(names)
+    cache.close()
+    whole = LatentCache(tmp_path / "c", META)
+    assert set(whole.lengths()) == {2000}
+    assert whole.crop(names[-1], 0, 2000).max() == last % 100
+
+
+def test_encoding_a_tree(slakh_tree, tmp_path):
+    codec = build_codec("mel")
+    arguments = (slakh_tree, "train", tmp_path, codec, ["drums", "bass"])
+    assert encode_split(*arguments, workers=2) == []
+    cache = LatentCache(tmp_path, cache_metadata(slakh_tree, "train", codec, ["drums", "bass"], "sum"))
+    audio = read_sources(load_tracks(slakh_tree, "train")[1], ["drums", "bass"], 24_000)
+    mixture = audio.mixture * level_gain(audio.mixture)
+    expected = codec.encode(mixture[None, None])[0]
+    track = cache.tracks[1]
+    assert np.allclose(cache.crop(track, 0, 10_000), expected, atol=1e-3 * expected.abs().max())
+    power = torch.from_numpy(cache.power(track)).mean(1)
+    assert torch.allclose(power, audio.references.square().mean(1), rtol=0.02)
+    cache.close()
+    encode_split(*arguments)  # finds every track there and changes none
+    assert cache.tracks == [t.name for t in load_tracks(slakh_tree, "train")]
+
+
+def test_crops_depend_on_seed_and_number_alone(tmp_path):
+    filled(tmp_path)
+    cache = LatentCache(tmp_path, META)
+    crops = RandomCrops(cache, 10, 40, seed=3)
+    late = RandomCrops(cache, 10, 20, seed=3, first=20)
+    assert all(torch.equal(crops[20 + i], late[i]) for i in range(20))
+    assert not torch.equal(crops[0], RandomCrops(cache, 10, 40, seed=4)[0])
+    assert not torch.equal(crops[0], crops[1])
+    loaded = torch.cat(list(DataLoader(crops, 8, num_workers=2)))
+    assert torch.equal(loaded, torch.stack([crops[i] for i in range(40)]))
+
+
+def test_every_passage_is_equally_likely(tmp_path):
+    cache = LatentCache(tmp_path, META, write=True)
+    for name, frames in [("A", 12), ("B", 30)]:  # 3 and 21 crops of 10 frames
+        ramp = np.arange(frames) + (100 if name == "B" else 0)
+        cache.add(name, np.tile(ramp, (4, 1)), np.ones((2, frames)))
+    cache.finish(["A", "B"])
+    crops = RandomCrops(cache, 10, 4800)
+    starts, counts = np.unique([int(crops[i][0, 0]) for i in range(4800)], return_counts=True)
+    assert len(starts) == 24
+    assert abs(counts - 200).max() < 4.5 * 200**0.5
+
+
+def test_silent_passages_are_avoided(tmp_path):
+    cache = LatentCache(tmp_path, META, write=True)
+    power = np.ones((2, 100))
+    power[1, 20:] = 0
+    cache.add("A", np.tile(np.arange(100), (4, 1)), power)
+    cache.finish(["A"])
+    crops = RandomCrops(cache, 10, 50, min_rms=0.9)
+    starts = [int(crops[i][0, 0]) for i in range(50)]
+    assert max(starts) <= 11  # at most 19 % of the crop may be silent for an RMS of 0.9
+    with pytest.raises(UserError, match="frames"):
+        RandomCrops(cache, 101, 1)

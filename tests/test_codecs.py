@@ -1,0 +1,184 @@
+"""Codecs behind one interface; EnCodec through its real class and files."""
+
+import hashlib
+
+import librosa
+import pytest
+import torch
+from encodec import EncodecModel
+
+from asteroid_ucr import UserError
+from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.codecs import encodec as encodec_module
+from asteroid_ucr.composition import build_composition
+from asteroid_ucr.masking import stft
+
+
+@pytest.fixture(scope="module")
+def encodec_state():
+    torch.manual_seed(0)
+    return EncodecModel.encodec_model_24khz(pretrained=False).state_dict()
+
+
+@pytest.fixture(scope="module")
+def encodec(encodec_state, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "own.th"
+    torch.save(encodec_state, path)
+    return build_codec("encodec_24khz", weights=str(path), bandwidth=24.0)
+
+
+@pytest.fixture(params=["mel", "encodec"])
+def codec(request):
+    return build_codec("mel") if request.param == "mel" else request.getfixturevalue("encodec")
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 24_000])
+def test_shapes(codec, samples):
+    wav = 0.1 * torch.randn(2, 1, samples)
+    latents = codec.encode(wav)
+    assert latents.shape == (2, 128, -(-samples // 320)) == (2, codec.channels, codec.frames(samples))
+    assert codec.decode(latents, samples).shape == wav.shape
+    assert codec.spectrogram(latents, samples).shape == stft(wav[:, 0]).shape
+    assert codec.frame_rate == 75
+
+
+def test_mel_equals_librosa():
+    wav = 0.1 * torch.randn(1, 1, 12_000)
+    codec = build_codec("mel")
+    filters = librosa.filters.mel(sr=24_000, n_fft=2048, n_mels=128, norm=None)
+    spectrum = librosa.stft(wav[0, 0].numpy(), n_fft=2048, hop_length=320, pad_mode="constant")
+    mel = (filters / filters.sum(1, keepdims=True)) @ abs(spectrum) ** 2
+    expected = (torch.from_numpy(mel) + 1e-6) ** 0.15 - 1e-6**0.15
+    latents = codec.encode(wav)[0]
+    assert torch.allclose(latents, expected[:, : latents.shape[-1]].float(), atol=1e-3)
+
+
+def test_mel_power_round_trip():
+    codec = build_codec("mel")
+    power = torch.rand(3, 128, 5) * 10
+    assert torch.allclose(codec.to_power(codec.from_power(power)), power, rtol=1e-3, atol=1e-6)
+    assert codec.encode(torch.zeros(1, 1, 3200)).abs().max() == 0
+
+
+def test_mel_decodes_a_tone_at_its_pitch():
+    wav = 0.3 * torch.sin(2 * torch.pi * 1000 * torch.arange(24_000) / 24_000)[None, None]
+    codec = build_codec("mel")
+    decoded = codec.decode(codec.encode(wav), 24_000)
+    peak = torch.fft.rfft(decoded[0, 0]).abs().argmax()
+    assert abs(int(peak) - 1000) < 30
+    assert torch.equal(decoded, codec.decode(codec.encode(wav), 24_000))
+
+
+def test_encodec_latents_are_the_packages_own(encodec, encodec_state):
+    model = EncodecModel.encodec_model_24khz(pretrained=False)
+    model.load_state_dict(encodec_state)
+    model.set_target_bandwidth(24.0)
+    wav = 0.1 * torch.randn(1, 1, 6000)
+    with torch.no_grad():
+        codes, _ = model.encode(wav)[0]
+        assert codes.shape[1] == 32
+        expected = model.quantizer.decode(codes.transpose(0, 1))
+        decoded = model(wav)
+    assert torch.equal(encodec.encode(wav), expected)
+    assert torch.allclose(encodec.decode(expected, 6000), decoded, atol=1e-6)
+
+
+def test_encodec_bandwidths(encodec_state, tmp_path):
+    torch.save(encodec_state, tmp_path / "own.th")
+    wav = 0.1 * torch.randn(1, 1, 6000)
+    few, many, all_ = (
+        build_codec("encodec_24khz", weights=str(tmp_path / "own.th"), bandwidth=bandwidth)
+        for bandwidth in (1.5, 24.0, 0)
+    )
+    assert len({c.fingerprint for c in (few, many, all_)}) == 3
+    unquantised = all_.encode(wav)
+    errors = [(c.encode(wav) - unquantised).square().mean() for c in (few, many)]
+    assert errors[0] > 0 and errors[1] > 0
+    with pytest.raises(UserError, match="bandwidth 7"):
+        build_codec("encodec_24khz", weights=str(tmp_path / "own.th"), bandwidth=7)
+
+
+def test_encodec_stays_frozen(encodec):
+    encodec.train()
+    assert not encodec.model.quantizer.training
+    before = {k: v.clone() for k, v in encodec.state_dict().items()}
+    encodec.encode(torch.randn(4, 1, 6000))
+    assert all(torch.equal(v, before[k]) for k, v in encodec.state_dict().items())
+    assert not any(p.requires_grad for p in encodec.parameters())
+
+
+def published_file(folder, state, monkeypatch):
+    """A file under the published name scheme: the name ends in the start of its own SHA-256."""
+    path = folder / "encodec_24khz-00000000.th"
+    torch.save(state, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    named = path.rename(folder / f"encodec_24khz-{digest}.th")
+    # The package looks for the hash of Meta's weights; ours has another.
+    code = EncodecModel._get_pretrained
+
+    def with_our_hash(checkpoint_name, repository=None):
+        return code(named.name, repository)
+
+    monkeypatch.setattr(EncodecModel, "_get_pretrained", staticmethod(with_our_hash))
+    monkeypatch.setattr(encodec_module, "PUBLISHED_FILE", named.name)
+    return named
+
+
+def test_published_path(encodec, encodec_state, tmp_path, monkeypatch):
+    published_file(tmp_path, encodec_state, monkeypatch)
+    codec = build_codec("encodec_24khz", codec_dir=str(tmp_path))
+    wav = 0.1 * torch.randn(1, 1, 6000)
+    assert torch.equal(codec.encode(wav), encodec.encode(wav))
+    assert codec.fingerprint == encodec.fingerprint
+
+
+def test_damaged_published_file_is_refused(encodec_state, tmp_path, monkeypatch):
+    path = published_file(tmp_path, encodec_state, monkeypatch)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(UserError, match="is not EnCodec's published file"):
+        build_codec("encodec_24khz", codec_dir=str(tmp_path))
+
+
+def test_missing_published_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="CC BY-NC") as caught:
+        build_codec("encodec_24khz", codec_dir=str(tmp_path))
+    assert str(tmp_path / "encodec_24khz-d7cc33bc.th") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("opus", {}, "Unknown codec"),
+        ("encodec_48khz", {}, "scale"),
+        ("mel", {"colour": 3}, "does not take"),
+        ("encodec_24khz", {"weights": "/nowhere.th"}, "do not exist"),
+    ],
+)
+def test_bad_options(name, options, words):
+    with pytest.raises(UserError, match=words):
+        build_codec(name, **options)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.th")
+    with pytest.raises(UserError, match="not a state dict of EnCodec"):
+        build_codec("encodec_24khz", weights=str(tmp_path / "other.th"))
+
+
+def test_compositions(encodec):
+    mel = build_codec("mel")
+    components = torch.rand(2, 3, 128, 5)
+    assert torch.allclose(build_composition("mean", mel)(components), components.mean(1))
+    assert torch.allclose(build_composition("sum", encodec)(components), components.sum(1))
+    power = mel.to_power(build_composition("power_sum", mel)(components))
+    assert torch.allclose(power, mel.to_power(components).sum(1), rtol=1e-3, atol=1e-6)
+    with pytest.raises(UserError, match="power_sum"):
+        build_composition("power_sum", encodec)
+    with pytest.raises(UserError, match="Unknown composition"):
+        build_composition("product", mel)
+
+
+def test_power_sum_has_finite_gradients_at_silence():
+    components = torch.zeros(1, 2, 128, 3, requires_grad=True)
+    build_composition("power_sum", build_codec("mel"))(components).sum().backward()
+    assert components.grad.isfinite().all()

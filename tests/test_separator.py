@@ -1,0 +1,187 @@
+"""UCRSeparator as an Asteroid model."""
+
+import pytest
+import torch
+from asteroid.dsp import LambdaOverlapAdd
+from asteroid.metrics import get_metrics
+from asteroid.models import BaseModel
+from conftest import SMALL
+
+from asteroid_ucr import UCRSeparator, UserError
+
+
+@pytest.fixture
+def wav():
+    return 0.1 * torch.randn(2, 1, 20_000, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("shape", [(5000,), (3, 5000), (3, 1, 5000), (1, 1, 7), (1, 1, 319)])
+def test_shapes(small_model, shape):
+    wav = torch.randn(shape)
+    expected = (2, shape[-1]) if len(shape) == 1 else (shape[0], 2, shape[-1])
+    with torch.no_grad():
+        assert small_model(wav).shape == expected
+        assert small_model(wav, refine="none").shape == expected
+        assert small_model.separate(wav).shape == expected
+
+
+@torch.no_grad()
+def test_sources_add_up_and_scale_with_the_mixture(small_model, wav):
+    sources = small_model(wav)
+    assert torch.allclose(sources.sum(1), wav[:, 0], atol=1e-5)
+    assert torch.allclose(small_model(5 * wav), 5 * sources, atol=1e-4)
+    assert torch.allclose(small_model(wav[:1]), sources[:1], atol=1e-5)
+
+
+@torch.no_grad()
+def test_silence_gives_silence(small_model):
+    for separate in (small_model, small_model.separate):
+        assert separate(torch.zeros(1, 1, 5000)).abs().max() == 0
+
+
+@torch.no_grad()
+def test_seed_and_steps(small_model, wav):
+    assert torch.equal(small_model(wav, seed=1), small_model(wav, seed=1))
+    assert not torch.equal(small_model(wav, seed=1), small_model(wav, seed=2))
+    small_model.seed, small_model.steps = 2, 3
+    assert torch.equal(small_model(wav), small_model(wav, steps=3, seed=2))
+    assert not torch.equal(small_model(wav, steps=1), small_model(wav))
+
+
+def test_serialized_model_is_the_same_model(small_model, wav, tmp_path):
+    small_model.assign([1, 0])
+    small_model.sources = ["drums", "bass"]
+    small_model.steps = 2
+    path = str(tmp_path / "model.pth")
+    torch.save(small_model.serialize(), path)
+    conf = torch.load(path, weights_only=True)
+    assert not any("codec" in key for key in conf["state_dict"])
+    assert conf["infos"]["software_versions"]["torch_version"] == str(torch.__version__)
+    for loader in (BaseModel, UCRSeparator):
+        loaded = loader.from_pretrained(path).eval()
+        assert isinstance(loaded, UCRSeparator)
+        assert loaded.sources == ["drums", "bass"]
+        with torch.no_grad():
+            assert torch.equal(loaded(wav), small_model(wav))
+
+
+def test_folder_and_overrides(small_model, tmp_path):
+    torch.save(small_model.serialize(), tmp_path / "best_model.pth")
+    assert UCRSeparator.from_pretrained(str(tmp_path), steps=7, refine="none").steps == 7
+
+
+@torch.no_grad()
+def test_assignment_reorders_everything(small_model, wav):
+    sources, z, masks = small_model(wav), small_model.encode(wav), small_model.masks(wav)
+    small_model.assign([1, 0])
+    assert torch.equal(small_model(wav), sources[:, [1, 0]])
+    assert torch.equal(small_model.encode(wav), z[:, [1, 0]])
+    assert torch.equal(small_model.masks(wav), masks[:, [1, 0]])
+    small_model.assign([1, 0])
+    assert torch.equal(small_model(wav), sources)
+    with pytest.raises(ValueError, match="permutation"):
+        small_model.assign([0, 0])
+
+
+@torch.no_grad()
+def test_encode_and_decode(small_model, wav):
+    z = small_model.encode(wav)
+    assert z.shape == (2, 2, 1, 63)
+    assert small_model.decode(z, 20_000).shape == (2, 2, 20_000)
+    assert small_model.decode(z).shape == (2, 2, 63 * 320)
+    # Decoding is what `refine="none"` does, but for the level.
+    from asteroid_ucr.audio import level_gain
+
+    direct = small_model(wav, refine="none") * level_gain(wav)
+    assert torch.allclose(small_model.decode(z, 20_000), direct, atol=1e-4)
+
+
+@torch.no_grad()
+def test_asteroids_tools_work(small_model, wav):
+    whole = LambdaOverlapAdd(small_model, n_src=2, window_size=8000, window="hann")(wav)
+    assert whole.shape == (2, 2, 20_000)
+    references = torch.randn(2, 20_000).numpy()
+    scores = get_metrics(
+        wav[0].numpy(), references, small_model(wav)[0].numpy(), 24_000, metrics_list=["si_sdr"]
+    )
+    assert {"si_sdr", "input_si_sdr"} <= set(scores)
+    assert small_model.separate(wav.numpy()).shape == (2, 2, 20_000)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sources": []}, "different names"),
+        ({"sources": ["bass", "bass"]}, "different names"),
+        ({"sample_rate": 8000}, "sample_rate 8000"),
+        ({"composition": "product"}, "composition"),
+        ({"codec": "mp3"}, "codec"),
+        ({"codec_fingerprint": "mel-v0"}, "another codec"),
+    ],
+)
+def test_bad_options(options, words):
+    with pytest.raises(UserError, match=words):
+        UCRSeparator(**{**SMALL, **options})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m: m(torch.zeros(1, 2, 100)), "average the channels"),
+        (lambda m: m(torch.zeros(1, 1, 0)), "zero length"),
+        (lambda m: m(torch.zeros(100), steps=0), "steps"),
+        (lambda m: m(torch.zeros(100), refine="magic"), "refine"),
+        (lambda m: m.generate(3.0), "no prior"),
+    ],
+)
+def test_bad_calls(small_model, call, words):
+    with pytest.raises(UserError, match=words):
+        call(small_model)
+
+
+def test_bad_checkpoints(tmp_path):
+    text, other = tmp_path / "text.pth", tmp_path / "other.pth"
+    text.write_text("not a checkpoint")
+    torch.save({"weights": torch.zeros(1)}, other)
+    for name, words in [
+        ("no-such-model", "There is no model no-such-model"),
+        (str(tmp_path), "no best_model.pth"),
+        (str(text), "not a model file"),
+        (str(other), "not a serialized model"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            UCRSeparator.from_pretrained(name)
+
+
+def test_gradients_reach_all_weights(small_model):
+    latents = torch.rand(2, 128, 40)
+    small_model.decomposition.loss(latents, torch.randn(2, 128, 40), torch.rand(2)).backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in small_model.parameters())
+
+
+@pytest.mark.parametrize("variant", ["c", "d"])
+@pytest.mark.parametrize("composition", ["mean", "sum", "power_sum"])
+def test_loss_by_its_definition(variant, composition):
+    """The loss equals its formula, computed one component and one item at a time."""
+    from asteroid_ucr import iadb
+
+    torch.manual_seed(0)
+    model = UCRSeparator(**SMALL, composition=composition, variant=variant)
+    core = model.decomposition
+    core.set_statistics(torch.rand(128), torch.rand(128) + 0.5)
+    latents, noise, alpha = torch.rand(2, 128, 24), torch.randn(2, 128, 24), torch.tensor([0.2, 0.7])
+    with torch.no_grad():
+        errors = []
+        for i in range(2):
+            x = core.standardise(latents[i : i + 1])
+            a = alpha[i : i + 1]
+            blend = iadb.blend(x, noise[i : i + 1], a)
+            z = core.encode(latents[i : i + 1])
+            outputs = [core.denoiser(blend, a, z[:, n]) for n in range(2)]
+            if variant == "d":
+                outputs = [blend + (1 - a) * output for output in outputs]
+            composed = core.compose(torch.stack([core.restore(o) for o in outputs], 1))
+            error = core.standardise(composed) - x
+            errors.append(error / (1 - a) if variant == "d" else error)
+        expected = torch.cat(errors).square().mean()
+        assert torch.allclose(core.loss(latents, noise, alpha), expected, rtol=1e-4)
