@@ -264,7 +264,7 @@ def _unlisted(folder: Path, name: str, track: slakh.Track) -> list[Fault]:
 
 
 def _silence(path: Path) -> str:
-    """ "silent", a description of damage met while reading, or "" for a stem with sound."""
+    """What is wrong with a stem's samples: "silent", damage met in reading, or "" for nothing."""
     try:
         with sf.SoundFile(path) as file:
             frames, sound = 0, False
