@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asteroid_ucr import UCRSeparator, UserError, __version__
@@ -16,16 +16,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0, or 2 after a mistake that the user can mend."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["infer"]:  # Asteroid parses these arguments itself
-        return _run(_infer, arguments[1:])
+        return exit_code(lambda: _infer(arguments[1:]))
     options = build_parser().parse_args(arguments)
-    return _run(options.run, options)
+    return exit_code(lambda: options.run(options))
 
 
-def _run(command, options) -> int:
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Runs a command, printing a `UserError` as one line; returns the process's exit code."""
     try:
-        return command(options) or 0
+        return command() or 0
     except UserError as error:
-        print(f"asteroid-ucr: error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
 
 
@@ -169,9 +170,9 @@ def _separate(options: argparse.Namespace) -> int:
                 )
             except UserError as error:
                 failed += 1
-                print(f"asteroid-ucr: error: {error}", file=sys.stderr)
+                print(f"error: {error}", file=sys.stderr)
     if failed and len(folders) > 1:
-        print(f"asteroid-ucr: {failed} of {len(folders)} files failed.", file=sys.stderr)
+        print(f"{failed} of {len(folders)} files failed.", file=sys.stderr)
     return 2 if failed else 0
 
 
@@ -182,7 +183,41 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    """Scores models on clips with true stems, beside the mixture, static EQ, HPSS and oracles."""
+    """Scores models on clips with true stems, beside the mixture, HPSS and oracles.
+
+    Models keep their stored assignment of components to sources. Results go to DIR.
+    """
+    from asteroid_ucr.baselines.published import file_estimates
+    from asteroid_ucr.evaluation.clips import folder_clips, slakh_clips
+    from asteroid_ucr.evaluation.evaluate import evaluate
+
+    models = {n: load_model(n, options.device, options.codec_dir) for n in options.models}
+    sources = next(iter(models.values())).sources
+    extra, validation = [], []
+    if options.clips:
+        clips = folder_clips(options.clips, sources)
+        if options.estimates:
+            extra = file_estimates(options.clips, options.estimates)
+    else:
+        settings = {
+            "seconds": options.segment_seconds,
+            "mix": options.mix,
+            "allow_shared_midi": options.allow_shared_midi,
+        }
+        clips = slakh_clips(
+            options.slakh_dir, "test", sources, max_clips=options.max_clips, **settings
+        )
+        validation = slakh_clips(options.slakh_dir, "validation", sources, **settings)
+    evaluate(
+        models,
+        clips,
+        validation,
+        options.out,
+        options.steps,
+        options.seeds,
+        bss_eval=not options.no_bss_eval,
+        extra_rows=extra,
+    )
     return 0
 
 

@@ -71,7 +71,7 @@ def test_unfinished_missing_and_other_folders_are_refused(tmp_path):
         LatentCache(tmp_path / "half", META)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data.mdb").write_bytes(b"something else" * 1000)
-    with pytest.raises(UserError, match="not a latent cache"):
+    with pytest.raises(UserError, match="latent cache"):
         LatentCache(tmp_path / "other", META)
 
 
@@ -124,7 +124,9 @@ def test_encoding_a_tree(slakh_tree, tmp_path):
     codec = build_codec("mel")
     arguments = (slakh_tree, "train", tmp_path, codec, ["drums", "bass"])
     assert encode_split(*arguments, workers=2) == []
-    cache = LatentCache(tmp_path, cache_metadata(slakh_tree, "train", codec, ["drums", "bass"], "sum"))
+    cache = LatentCache(
+        tmp_path, cache_metadata(slakh_tree, "train", codec, ["drums", "bass"], "sum")
+    )
     audio = read_sources(load_tracks(slakh_tree, "train")[1], ["drums", "bass"], 24_000)
     mixture = audio.mixture * level_gain(audio.mixture)
     expected = codec.encode(mixture[None, None])[0]

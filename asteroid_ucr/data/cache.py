@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
@@ -57,6 +59,22 @@ class CacheMetadata:
                 )
 
 
+# LMDB allows one environment per folder and process; caches of the same folder share it.
+_open_environments: WeakValueDictionary[tuple, lmdb.Environment] = WeakValueDictionary()
+
+
+def _open(path: Path, write: bool) -> lmdb.Environment:
+    key = (os.getpid(), path, write)
+    environment = _open_environments.get(key)
+    if environment is None:
+        try:
+            environment = lmdb.open(str(path), readonly=not write, lock=write, readahead=False)
+        except lmdb.Error as error:
+            raise UserError(f"{path} cannot be opened as a latent cache: {error}") from error
+        _open_environments[key] = environment
+    return environment
+
+
 class LatentCache:
     """Latents of the mixtures of one split.
 
@@ -89,12 +107,7 @@ class LatentCache:
     def _lmdb(self) -> lmdb.Environment:
         # Opened on first use in each process: LMDB environments must not cross a fork.
         if self._environment is None:
-            try:
-                self._environment = lmdb.open(
-                    str(self.path), readonly=not self.write, lock=self.write, readahead=False
-                )
-            except lmdb.Error as error:
-                raise UserError(f"{self.path} is not a latent cache ({error}).") from error
+            self._environment = _open(self.path.resolve(), self.write)
         return self._environment
 
     def __getstate__(self) -> dict:
@@ -134,10 +147,8 @@ class LatentCache:
                 raise UserError(f"Cannot write the latent cache {self.path}: {error}.") from error
 
     def close(self) -> None:
-        """Closes the database; it is opened again when needed."""
-        if self._environment is not None:
-            self._environment.close()
-            self._environment = None
+        """Lets go of the database, which closes with its last user; it is opened when needed."""
+        self._environment = None
 
     # -- writing ----------------------------------------------------------------------------------
 

@@ -1,0 +1,71 @@
+"""The recipe's evaluation: several training runs on the test split of one tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asteroid_ucr.config import RecipeConfig
+from asteroid_ucr.errors import UserError
+from asteroid_ucr.evaluation.clips import slakh_clips
+from asteroid_ucr.evaluation.evaluate import assign_components, evaluate
+from asteroid_ucr.files import atomic_path
+from asteroid_ucr.separator import UCRSeparator
+
+
+def evaluate_runs(config: RecipeConfig, exp_dir: Path, runs: list[str]) -> dict[str, Any]:
+    """Assigns components to sources, evaluates all runs, and chooses the best.
+
+    Each run's `best_model.pth` is rewritten with its assignment, fitted on the validation split.
+    The run with the highest validation SI-SDR becomes `exp_dir/best_model.pth`.
+
+    Args:
+        config: the recipe's configuration.
+        exp_dir: folder of the results, which holds the runs' folders.
+        runs: names of their folders.
+
+    Returns:
+        What `evaluate` returns.
+
+    Raises:
+        UserError: if a run is not there, or the data cannot be used.
+    """
+    data, settings = config.data, config.evaluation
+    options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
+    models = {run: UCRSeparator.from_pretrained(str(exp_dir / run), **options) for run in runs}
+    common = {
+        "sources": data.sources,
+        "seconds": settings.segment_seconds,
+        "mix": data.mix,
+        "allow_shared_midi": data.allow_shared_midi,
+    }
+    validation = list(slakh_clips(data.root, "validation", max_clips=settings.max_clips, **common))
+    scores = {}
+    for run, model in models.items():
+        if model.sources != data.sources:
+            raise UserError(
+                f"The run {run} in {exp_dir} separates {', '.join(model.sources)}, but "
+                f"data.sources is {', '.join(data.sources)}: choose another --tag."
+            )
+        scores[run] = assign_components(model, validation).score
+        save(model, exp_dir / run / "best_model.pth")
+    save(models[max(scores, key=scores.__getitem__)], exp_dir / "best_model.pth")
+    return evaluate(
+        models,
+        slakh_clips(data.root, "test", max_clips=settings.max_clips, **common),
+        validation,
+        exp_dir,
+        settings.steps,
+        settings.seeds,
+        bss_eval=settings.bss_eval,
+        examples=settings.examples,
+        workers=settings.workers,
+    )
+
+
+def save(model: UCRSeparator, path: Path) -> None:
+    """Writes a model in Asteroid's form, whole or not at all."""
+    with atomic_path(path) as temporary:
+        torch.save(model.serialize(), temporary)

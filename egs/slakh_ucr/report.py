@@ -1,0 +1,20 @@
+"""Stage 6: writes the report page and the publishable package."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from asteroid_ucr.cli import exit_code
+from asteroid_ucr.evaluation.report import write_report
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--exp_dir", required=True, type=Path, help="folder of an evaluated experiment")
+
+
+def main() -> None:
+    options = parser.parse_args()
+    print(f"wrote {write_report(options.exp_dir)}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

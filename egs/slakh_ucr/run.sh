@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Unsupervised composable representations on Slakh2100, or on mini-Slakh where there is no Slakh.
+#
+#   bash egs/slakh_ucr/run.sh --stage 0                            all of it, on mini-Slakh
+#   bash egs/slakh_ucr/run.sh --stage 0 --slakh_dir /data/slakh2100_flac_redux \
+#     --conf local/reference.yml --tag redux                       the paper's configuration
+#
+# Stages
+#   0  data: checks --slakh_dir, or builds mini-Slakh
+#   1  caches the codec's latents of the mixtures
+#   2  trains the decomposition, once for each of --seeds
+#   3  evaluates it beside floors, classical methods and ceilings
+#   6  writes the report and the publishable package
+# (4 and 5, the prior and generation, are not in this version.)
+#
+# Options
+#   --stage N, --stop_stage M   first and last stage to run
+#   --slakh_dir DIR             a Slakh2100 (redux, orig, split2) or BabySlakh tree
+#   --songs N, --seconds N      size of mini-Slakh; --midi_dir and --soundfont render your own
+#   --conf FILE                 configuration; every option of it can be given in --options
+#   --options "--a.b 1 …"       overrides, such as "--training.steps 500 --model.latent_dim 2"
+#   --tag NAME                  results go to exp/train_ucr_NAME
+#   --seeds "0 1"               training runs to make and evaluate
+#   --resume auto|none          go on from the last checkpoint, or refuse to
+#   --python_path PYTHON        default: one that can import asteroid_ucr; made if there is none
+
+set -euo pipefail
+caller=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+stage=0
+stop_stage=6
+slakh_dir=
+data_dir=data
+songs=60
+seconds=30
+midi_dir=
+soundfont=
+conf=local/conf.yml
+options=
+tag=mini
+seeds="0 1"
+resume=auto
+python_path=
+model=ucr
+
+. utils/parse_options.sh
+
+fail() { echo "run.sh: error: $1" >&2; exit 2; }
+# Paths are the caller's, but the recipe works in its own folder.
+absolute() { case "$1" in "" | /*) echo "$1" ;; *) echo "$caller/$1" ;; esac; }
+[ "$model" = ucr ] || fail "--model $model is unknown: choose ucr."
+[[ "$stage" =~ ^[0-6]$ && "$stop_stage" =~ ^[0-6]$ ]] || fail "--stage and --stop_stage go from 0 to 6."
+slakh_dir=$(absolute "$slakh_dir") midi_dir=$(absolute "$midi_dir") soundfont=$(absolute "$soundfont")
+[ -f "$conf" ] || conf=$(absolute "$conf")
+[ -f "$conf" ] || fail "--conf $conf does not exist."
+
+python=$(bash ../../env.sh "$python_path")
+run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $2"; }
+
+root=${slakh_dir:-$data_dir/minislakh}
+exp=exp/train_ucr_$tag
+# shellcheck disable=SC2206  # options are words
+common=(--config "$conf" --data.root "$root" --data.cache "$data_dir/cache" $options)
+
+if run 0 "data"; then
+  if [ -n "$slakh_dir" ]; then
+    "$python" -m asteroid_ucr doctor "$slakh_dir" --no_listen
+  else
+    "$python" local/make_minislakh.py --out "$root" --songs "$songs" --seconds "$seconds" \
+      ${midi_dir:+--midi_dir "$midi_dir"} ${soundfont:+--soundfont "$soundfont"}
+  fi
+fi
+
+if run 1 "latents"; then
+  "$python" cache.py "${common[@]}"
+fi
+
+if run 2 "training"; then
+  for seed in $seeds; do
+    "$python" train.py "${common[@]}" --training.seed "$seed" --exp_dir "$exp/seed$seed" --resume "$resume"
+  done
+fi
+
+if run 3 "evaluation"; then
+  "$python" eval.py "${common[@]}" --exp_dir "$exp" --runs $seeds
+fi
+
+if run 6 "report and package"; then
+  "$python" report.py --exp_dir "$exp"
+fi

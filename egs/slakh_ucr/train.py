@@ -1,0 +1,19 @@
+"""Stage 2: trains the decomposition on cached latents."""
+
+import sys
+
+from asteroid_ucr.cli import exit_code
+from asteroid_ucr.config import parse_recipe, recipe_parser
+from asteroid_ucr.training.train import train
+
+
+def main() -> None:
+    parser = recipe_parser(__doc__)
+    parser.add_argument("--exp_dir", required=True, help="folder for weights and logs")
+    parser.add_argument("--resume", default="auto", help="auto, none, or a checkpoint")
+    config, options = parse_recipe(parser)
+    print(f"wrote {train(config, options.exp_dir, options.resume)}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,121 @@
+"""Files of any length, rate and number of channels, in bounded memory."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from asteroid_ucr import UserError
+from asteroid_ucr.audio import read_audio
+from asteroid_ucr.inference import output_folders, separate_file
+
+
+def music(seconds, rate, channels=1, seed=0):
+    generator = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    wav = 0.1 * np.sin(2 * np.pi * 110 * time) + 0.05 * generator.standard_normal(len(time))
+    pans = np.linspace(1, 0.3, channels)
+    return (wav[:, None] * pans).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "suffix"), [(24_000, 1, "wav"), (44_100, 2, "flac"), (48_000, 6, "wav")]
+)
+def test_stems_add_up_at_the_files_own_rate(small_model, tmp_path, rate, channels, suffix):
+    wav = music(2.5, rate, channels)
+    sf.write(tmp_path / "song.wav", wav, rate, subtype="FLOAT")
+    paths = separate_file(small_model, tmp_path / "song.wav", tmp_path / "out", suffix)
+    assert [p.name for p in paths] == [f"drums.{suffix}", f"bass.{suffix}"]
+    stems = [sf.read(p, dtype="float32", always_2d=True) for p in paths]
+    assert all(r == rate and s.shape == wav.shape for s, r in stems)
+    assert np.allclose(
+        sum(s for s, _ in stems), wav, atol=1e-5 if suffix == "wav" else 1e-6 + 2**-22
+    )
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in paths)
+
+
+def test_one_chunk_is_forward(small_model, tmp_path):
+    wav = music(2.0, 24_000)
+    sf.write(tmp_path / "a.wav", wav, 24_000, subtype="FLOAT")
+    paths = separate_file(small_model, tmp_path / "a.wav", tmp_path)
+    stems = torch.cat([read_audio(p)[0] for p in paths])
+    with torch.no_grad():
+        assert torch.allclose(stems, small_model(torch.from_numpy(wav.T))[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("seconds", [4.0, 4.0001, 6.0, 9.7, 11.99])
+def test_chunks_join_without_a_seam(small_model, tmp_path, seconds):
+    wav = music(seconds, 24_000)
+    sf.write(tmp_path / "a.wav", wav, 24_000, subtype="FLOAT")
+    done = []
+    cut = separate_file(
+        small_model, tmp_path / "a.wav", tmp_path / "cut", chunk_seconds=4, progress=done.append
+    )
+    stems = np.stack([sf.read(p, dtype="float32")[0] for p in cut])
+    assert stems.shape[1] == len(wav)
+    assert np.allclose(stems.sum(0), wav[:, 0], atol=1e-5)
+    assert done[-1] == 1 and done == sorted(done)
+    whole = separate_file(small_model, tmp_path / "a.wav", tmp_path / "whole")
+    reference = np.stack([sf.read(p, dtype="float32")[0] for p in whole])
+    # The same noise at the same place and the same level: chunks differ by their context alone.
+    assert np.square(stems - reference).mean() < 0.02 * np.square(reference).mean()
+
+
+def test_silence_gives_silence(small_model, tmp_path):
+    sf.write(tmp_path / "a.wav", np.zeros((50_000, 2)), 22_050)
+    for path in separate_file(small_model, tmp_path / "a.wav", tmp_path):
+        assert np.abs(sf.read(path)[0]).max() == 0
+
+
+MEASURE = """
+import resource, sys, torch
+sys.path.insert(0, {tests!r})
+from conftest import SMALL
+from asteroid_ucr import UCRSeparator
+from asteroid_ucr.inference import separate_file
+torch.manual_seed(0)
+model = UCRSeparator(sources=("drums", "bass"), **SMALL).eval()
+separate_file(model, sys.argv[1], sys.argv[2], "flac", chunk_seconds=8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    import os
+
+    peaks = []
+    for seconds in (20, 400):
+        path = tmp_path / f"{seconds}.flac"
+        sf.write(path, music(seconds, 16_000), 16_000)
+        script = MEASURE.format(tests=os.path.dirname(__file__))
+        command = [sys.executable, "-c", script, str(path), str(tmp_path / "out")]
+        peaks.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+    assert peaks[1] < 1.15 * peaks[0]
+
+
+def test_a_bad_end_leaves_nothing(small_model, tmp_path):
+    wav = music(10, 8000)
+    wav[-5] = np.nan
+    sf.write(tmp_path / "a.wav", wav, 8000, subtype="FLOAT")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "drums.wav").write_text("before")
+    with pytest.raises(UserError, match="NaN"):
+        separate_file(small_model, tmp_path / "a.wav", tmp_path / "out", chunk_seconds=4)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["drums.wav"]
+    assert (tmp_path / "out" / "drums.wav").read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"suffix": "mp3"}, "mp3"), ({"chunk_seconds": 1}, "chunk")]
+)
+def test_bad_options(small_model, tmp_path, options, words):
+    with pytest.raises(UserError, match=words):
+        separate_file(small_model, tmp_path / "a.wav", tmp_path, **options)
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(tmp_path):
+    with pytest.raises(UserError, match="different folders"):
+        output_folders([tmp_path / "a" / "x.wav", tmp_path / "b" / "x.flac"], tmp_path)

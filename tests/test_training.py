@@ -1,0 +1,216 @@
+"""Training: learns, resumes exactly, and refuses what does not belong together."""
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from asteroid_ucr import UCRSeparator, UserError
+from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.config import parse_recipe, recipe_parser
+from asteroid_ucr.data.encode import encode_split
+from asteroid_ucr.training.system import WarmEMA, build_scheduler
+from asteroid_ucr.training.train import cache_folder, train
+
+SETTINGS = {
+    "training.steps": 40,
+    "training.epoch_steps": 10,
+    "training.batch_size": 4,
+    "training.frames": 64,
+    "training.lr": 0.003,
+    "training.warmup_steps": 5,
+    "training.validation_items": 8,
+    "training.accelerator": "cpu",
+    "model.encoder_widths": "[16]",
+    "model.denoiser_widths": "[16,32]",
+    "model.denoiser_kernels": "[5,3]",
+}
+
+
+def arguments(root, cache, **overrides):
+    changed = {k.replace("__", "."): v for k, v in overrides.items()}
+    settings = {"data.root": root, "data.cache": cache, **SETTINGS, **changed}
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def parse(args):
+    return parse_recipe(recipe_parser("test"), args)[0]
+
+
+@pytest.fixture(scope="module")
+def cached(slakh_tree, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    config = parse(arguments(slakh_tree, cache))
+    for split in ("train", "validation"):
+        encode_split(
+            slakh_tree, split, cache_folder(config, split), build_codec("mel"), config.data.sources
+        )
+    return slakh_tree, cache
+
+
+@pytest.fixture(scope="module")
+def finished(cached, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exp") / "whole"
+    train(parse(arguments(*cached)), folder)
+    return folder
+
+
+def weights(path):
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def test_it_learns_and_leaves_what_it_promises(cached, finished):
+    names = {p.name for p in finished.iterdir()}
+    assert names == {"best_model.pth", "checkpoints", "conf.yml", "logs"}
+    assert {p.name for p in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    log = pd.concat(map(pd.read_csv, sorted(finished.glob("logs/*/metrics.csv"))))
+    assert log["val_loss"].dropna().size == 4
+    assert log["loss_epoch"].dropna().iloc[-1] < 0.85 * log["loss_epoch"].dropna().iloc[0]
+    assert yaml.safe_load((finished / "conf.yml").read_text())["training"]["steps"] == 40
+    assert weights(finished / "checkpoints" / "last.ckpt")["global_step"] == 40
+    model = UCRSeparator.from_pretrained(str(finished))
+    assert model(torch.randn(1, 1, 4000)).shape == (1, 2, 4000)
+
+
+def test_best_model_is_the_average_of_the_best_epoch(finished):
+    stored = weights(finished / "checkpoints" / "best.ckpt")
+    model = UCRSeparator.from_pretrained(str(finished))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, stored["state_dict"][f"model.{key}"])
+    current = stored["current_model_state"]["model.decomposition.denoiser.out.2.weight"]
+    assert not torch.equal(current, model.decomposition.denoiser.out[2].weight)
+
+
+def test_statistics_are_the_training_sets(cached, finished):
+    from asteroid_ucr.data.cache import LatentCache
+    from asteroid_ucr.data.encode import cache_metadata
+
+    config = parse(arguments(*cached))
+    metadata = cache_metadata(cached[0], "train", build_codec("mel"), ["drums", "bass"], "sum")
+    mean, std = LatentCache(cache_folder(config, "train"), metadata).statistics()
+    core = UCRSeparator.from_pretrained(str(finished)).decomposition
+    assert np.allclose(core.latent_mean[:, 0], mean, atol=1e-6)
+    assert np.allclose(core.latent_std[:, 0], np.maximum(std, 1e-5), atol=1e-6)
+
+
+SCRIPT = "import sys; sys.path.insert(0, {tests!r}); from test_training import *; " + (
+    "train(parse(sys.argv[2:]), sys.argv[1])"
+)
+
+
+def test_killed_and_resumed_ends_where_the_uninterrupted_run_does(cached, finished, tmp_path):
+    folder = tmp_path / "killed"
+    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, str(folder), *arguments(*cached)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    last = folder / "checkpoints" / "last.ckpt"
+    deadline = time.time() + 120
+    while not last.is_file() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)  # into the next epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.is_file(), process.stderr.read().decode()
+    assert weights(last)["global_step"] < 40
+    train(parse(arguments(*cached)), folder)
+
+    ours, theirs = weights(last), weights(finished / "checkpoints" / "last.ckpt")
+    assert ours["global_step"] == theirs["global_step"] == 40
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(ours[part][k], theirs[part][k]) for k in theirs[part])
+    states = [c["optimizer_states"][0]["state"] for c in (ours, theirs)]
+    assert all(torch.equal(states[0][k]["exp_avg"], states[1][k]["exp_avg"]) for k in states[1])
+    best = [
+        torch.load(f / "best_model.pth", weights_only=True)["state_dict"]
+        for f in (folder, finished)
+    ]
+    assert all(torch.equal(best[0][k], best[1][k]) for k in best[1])
+    # The curve goes on: together the log files hold every epoch.
+    log = pd.concat(map(pd.read_csv, sorted(folder.glob("logs/*/metrics.csv"))))
+    assert set(log.dropna(subset="val_loss")["epoch"]) == {0, 1, 2, 3}
+
+
+def test_seeds_differ_and_repeat(cached, finished, tmp_path):
+    short = {"training__steps": 10}
+    runs = [
+        train(parse(arguments(*cached, training__seed=seed, **short)), tmp_path / str(number))
+        for number, seed in enumerate([0, 0, 1])
+    ]
+    first, second, other = (torch.load(run, weights_only=True)["state_dict"] for run in runs)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not torch.equal(
+        first["decomposition.denoiser.out.2.weight"], other["decomposition.denoiser.out.2.weight"]
+    )
+
+
+def test_a_run_is_not_mixed_with_another(cached, finished):
+    before = (finished / "conf.yml").read_bytes()
+    with pytest.raises(UserError, match=r"model.composition"):
+        train(parse(arguments(*cached, model__composition="sum")), finished)
+    with pytest.raises(UserError, match="holds a run"):
+        train(parse(arguments(*cached)), finished, resume="none")
+    with pytest.raises(UserError, match="no such checkpoint"):
+        train(parse(arguments(*cached)), finished, resume="/nowhere.ckpt")
+    assert (finished / "conf.yml").read_bytes() == before
+
+
+def test_missing_cache_is_named(slakh_tree, tmp_path):
+    with pytest.raises(UserError, match="run stage 1"):
+        train(parse(arguments(slakh_tree, tmp_path)), tmp_path / "exp")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--training.speed", "3"], "speed"),
+        (["--training.steps", "many"], "steps"),
+        (["--model.composition", "product"], "composition"),
+        (["--config", "/nowhere.yml"], "nowhere"),
+    ],
+)
+def test_bad_options_are_one_line(args, words):
+    with pytest.raises(UserError, match=words) as caught:
+        parse(args)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_option_in_the_file_is_named(tmp_path):
+    path = tmp_path / "conf.yml"
+    path.write_text("training:\n  steps: 10\n  sped: 3\n")
+    with pytest.raises(UserError, match="sped"):
+        parse(["--config", str(path)])
+    path.write_text("training:\n  steps: 10\n")
+    assert parse(["--config", str(path), "--training.lr", "0.5"]).training.steps == 10
+
+
+def test_schedules():
+    def rates(schedule):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+        scheduler = build_scheduler(optimizer, schedule, 10, 110)
+        seen = []
+        for _ in range(110):
+            seen.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        return [*seen, scheduler.get_last_lr()[0]]
+
+    assert np.allclose(rates("constant"), [0.2 * min(10, n + 1) for n in range(111)])
+    cosine = rates("cosine")
+    assert np.allclose(cosine[:10], [0.2 * (n + 1) for n in range(10)])
+    assert cosine[60] == pytest.approx(1 + math.cos(math.pi / 2))
+    assert cosine[-1] == pytest.approx(0)
+
+
+def test_average_warms_up_to_its_decay():
+    average = WarmEMA(0.9)._kwargs["avg_fn"]
+    one, zero = torch.ones(1), torch.zeros(1)
+    assert average(one, zero, torch.tensor(1)) == pytest.approx(2 / 11)
+    assert average(one, zero, torch.tensor(10_000)) == pytest.approx(0.9)
