@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from asteroid_ucr.audio import level_gain
 from asteroid_ucr.baselines.rows import Row
 from asteroid_ucr.baselines.simple import masked
 from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.masking import stft, wiener_masks
 from asteroid_ucr.separator import UCRSeparator
 
 
@@ -18,38 +20,52 @@ def model_rows(
     label: str = "",
     steps: Sequence[int] = (1, 25),
     seeds: Sequence[int] = (0,),
+    unrefined: bool | None = None,
 ) -> list[Row]:
-    """Rows for one trained model: each number of sampler steps, refined and raw.
+    """Rows for one trained model: each number of sampler steps, refined and unrefined.
 
     Args:
         model: the model, on any device; its outputs' order is taken as it is.
         label: which training run it is, such as "seed 0".
         steps: numbers of sampler steps.
         seeds: of the sampler's noise; one step draws from the noise too.
+        unrefined: add rows of decoded estimates. By default only where the codec's latents hold
+            the phase: others are decoded with one that is made up, and SI-SDR needs the true one.
 
     Returns:
-        `len(steps) * len(seeds) * 2` rows.
+        One or two rows per number of steps and seed.
     """
+    unrefined = not model.codec.has_power if unrefined is None else unrefined
     rows = []
     for count in steps:
         for seed in seeds:
-            rows += _pair(model, label, count, seed)
+            refined, decoded = _pair(model, label, count, seed)
+            rows += [refined, decoded] if unrefined else [refined]
     return rows
 
 
 def _pair(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
     device = next(model.parameters()).device
     counted = "1 step" if steps == 1 else f"{steps} steps"
-
-    @torch.no_grad()
-    def masks(clip: Clip) -> Tensor:
-        wav = clip.mixture[None, None].to(device)
-        return model.masks(wav, steps=steps, seed=seed)[0].cpu()
+    latest: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def raw(clip: Clip) -> Tensor:
-        wav = clip.mixture[None, None].to(device)
-        return model(wav, steps=steps, seed=seed, refine="none")[0].cpu()
+        # Sampling is slow and both rows need it: the latest clip's estimates are kept.
+        if clip.name not in latest:
+            wav = clip.mixture[None, None].to(device)
+            latest.clear()
+            latest[clip.name] = model(wav, steps=steps, seed=seed, refine="none")[0].cpu()
+        return latest[clip.name]
+
+    @torch.no_grad()
+    def masks(clip: Clip) -> Tensor:
+        if model.codec.has_power:
+            wav = clip.mixture[None, None].to(device)
+            return model.masks(wav, steps=steps, seed=seed)[0].cpu()
+        # Elsewhere a codec's spectrogram is that of what it decodes.
+        scaled = raw(clip) * level_gain(clip.mixture)
+        return wiener_masks(stft(scaled, clip.sample_rate).abs().square())
 
     refined = Row(
         f"ours_{steps}",
@@ -63,7 +79,7 @@ def _pair(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
     )
     decoded = Row(
         f"ours_{steps}_raw",
-        f"Ours, {counted}, unrefined",
+        f"Ours, {counted}, raw",
         "ours",
         raw,
         note=f"this package's model, {counted}, its estimates decoded by the codec",

@@ -20,6 +20,7 @@ class Codec(Protocol):
     """What the rows need of a codec; see `asteroid_ucr.codecs`."""
 
     name: str
+    has_power: bool
 
     def encode(self, wav: Tensor) -> Tensor:
         """`(batch, 1, time)` to latents `(batch, channels, frames)`."""

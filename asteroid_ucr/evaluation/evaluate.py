@@ -51,6 +51,8 @@ def evaluate(
     extra_rows: Sequence[Row] = (),
     codec: Codec | None = None,
     assign: bool = False,
+    unrefined: bool | None = None,
+    codec_references: bool | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Evaluates by the protocol of the documentation, and writes the results.
@@ -76,6 +78,10 @@ def evaluate(
         codec: for the codec's rows and references; by default that of the first model.
         assign: fit each model's assignment on the validation clips and store it in the model;
             otherwise the stored one is used.
+        unrefined: add the models' decoded estimates as rows.
+        codec_references: score against codec-decoded references too. Like `unrefined`, it is on by
+            default where the codec's latents hold the phase: against a phase that a decoder made
+            up, as the mel codec's does, waveform scores mean nothing.
         quiet: print nothing.
 
     Returns:
@@ -89,7 +95,9 @@ def evaluate(
         for model in models.values():
             assign_components(model, validation)
     codec = next((m.codec for m in models.values()), None) if codec is None else codec
-    rows = standard_rows(models, validation, steps, seeds, extra_rows, codec)
+    rows = standard_rows(models, validation, steps, seeds, extra_rows, codec, unrefined)
+    if codec_references is None:
+        codec_references = codec is not None and not codec.has_power
     folder = make_folder(out_dir)
     writer = _ExampleWriter(folder / EXAMPLES, examples)
     seen: list[dict[str, Any]] = []
@@ -103,7 +111,12 @@ def evaluate(
 
         lines = pd.DataFrame(
             score_lines(
-                rows, _checked(clips, models, seen), codec, bss_eval, workers, on_clip=on_clip
+                rows,
+                _checked(clips, models, seen),
+                codec if codec_references else None,
+                bss_eval,
+                workers,
+                on_clip=on_clip,
             )
         )
     if lines.empty:
@@ -138,6 +151,7 @@ def standard_rows(
     seeds: Sequence[int] = (0,),
     extra_rows: Sequence[Row] = (),
     codec: Codec | None = None,
+    unrefined: bool | None = None,
 ) -> list[Row]:
     """The rows of an evaluation, floors first and ceilings last."""
     rows = [mixture_row()]
@@ -145,7 +159,7 @@ def standard_rows(
         rows.append(static_eq_row(validation))
     rows += [hpss_row(), *extra_rows]
     for label, model in models.items():
-        rows += model_rows(model, label, steps, seeds)
+        rows += model_rows(model, label, steps, seeds, unrefined)
     rows.append(oracle_wiener_row())
     if codec is not None:
         rows += [oracle_codec_mask_row(codec), codec_roundtrip_row(codec)]

@@ -67,11 +67,6 @@ def si_scores(references: Tensor, estimates: Tensor) -> dict[str, Tensor]:
     return dict(zip(SI_SCORES, values, strict=True))
 
 
-def si_sdr(references: Tensor, estimates: Tensor) -> Tensor:
-    """Scale-invariant SDR in dB of `(..., time)` against `(..., time)`, within ±100 dB."""
-    return fast_bss_eval.si_sdr(references.double(), estimates.double(), clamp_db=LIMIT_DB)
-
-
 def si_sdr_matrix(references: Tensor, estimates: Tensor) -> Tensor:
     """Scale-invariant SDR of every estimate against every reference.
 
@@ -82,8 +77,10 @@ def si_sdr_matrix(references: Tensor, estimates: Tensor) -> Tensor:
     Returns:
         `(n_ref, n_est)` in dB, within ±100.
     """
-    shape = (len(references), len(estimates), references.shape[-1])
-    return si_sdr(references[:, None].expand(shape), estimates[None].expand(shape))
+    # The function of the name `si_sdr` would look for the best permutation by itself.
+    return -fast_bss_eval.si_sdr_loss(
+        estimates.double(), references.double(), pairwise=True, clamp_db=LIMIT_DB
+    )
 
 
 def permuted_si_sdr(references: Tensor, estimates: Tensor) -> Tensor:
@@ -214,7 +211,7 @@ def score_clip(
     # A silent reference would make the projections onto all references singular.
     truth, guess = references[active], estimates[active]
     found = si_scores(truth, guess)
-    found["si_sdri"] = found["si_sdr"] - si_sdr(truth, mixture.expand_as(truth))
+    found["si_sdri"] = found["si_sdr"] - si_sdr_matrix(truth, mixture[None])[:, 0]
     found["si_sdr_permuted"] = permuted_si_sdr(truth, estimates)
     found["lsd"] = log_spectral_distance(truth, guess, sample_rate)
     if bss_eval:

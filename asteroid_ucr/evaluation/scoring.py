@@ -91,7 +91,7 @@ def score_lines(
     pool = None
     if workers:
         environment = {name: "1" for name in _THREADS}
-        pool = get_reusable_executor(max_workers=workers, env=environment)
+        pool = get_reusable_executor(max_workers=workers, timeout=600, env=environment)
     for clip in clips:
         references = {"true": clip.references}
         if codec is not None:

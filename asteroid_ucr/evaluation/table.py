@@ -57,6 +57,8 @@ COLUMNS = (
         "comparison with papers only.",
     ),
 )
+_WIDE = 110
+_ESSENTIAL = ("si_sdr", "si_sir", "si_sar", "sdr", "frequency_r2")
 GROUP_TITLES = {
     "floor": "Floors",
     "classical": "Without training",
@@ -79,6 +81,8 @@ class Cell:
         """The figure and its half-width for people; a dash where there is none."""
         if self.value is None:
             return "–"
+        if abs(self.value) > 99.9:  # the scores' limit
+            return "∞" if self.value > 0 else "−∞"
         # A minus sign that lines up, and no "−0.0".
         rounded = round(self.value, digits) + 0.0
         figure = f"{rounded:.{digits}f}".replace("-", "−")
@@ -156,13 +160,20 @@ def _grouped(results: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     return [(title, entries) for title, entries in groups if entries]
 
 
-def to_rich(results: dict[str, Any], reference: str = "true", source: str = "all") -> Table:
-    """The table for a terminal; intervals for the first column only, to fit 80 columns."""
+def to_rich(
+    results: dict[str, Any], reference: str = "true", source: str = "all", width: int = 120
+) -> Table:
+    """The table for a terminal of `width` columns; intervals for SI-SDR only.
+
+    Narrow terminals get the columns that matter most.
+    """
     columns = shown_columns(results, reference)
+    if width < _WIDE:
+        columns = [column for column in columns if column.key in _ESSENTIAL]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(column.title, justify="right")
+        table.add_column(column.title, justify="right", no_wrap=True)
     for number, (_, entries) in enumerate(_grouped(results)):
         if number:
             table.add_section()
@@ -184,7 +195,7 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
     for kind in sorted(kinds, reverse=True):
         console.print()
         console.print(protocol_line(results, kind), style="dim", highlight=False)
-        console.print(to_rich(results, kind))
+        console.print(to_rich(results, kind, width=console.width))
     for entry in results["rows"]:
         for error in entry["errors"]:
             console.print(f"{entry['label']}: {entry['failures']} failed, {error}", style="red")

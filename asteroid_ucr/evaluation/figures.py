@@ -1,0 +1,208 @@
+"""Pictures for the report: spectrograms as small WebP images, charts as inline SVG.
+
+The charts' colours are CSS variables of the page, so that one drawing serves light and dark.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from asteroid_ucr.masking import stft
+
+# Stand-ins that matplotlib draws with and the page's variables replace.
+INK, FAINT, ACCENT, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
+_VARIABLES = {INK: "--ink", FAINT: "--faint", ACCENT: "--accent", SECOND: "--second"}
+
+LOWEST_HZ = 40.0
+RANGE_DB = 70.0
+_ROWS = 176
+
+
+def log_spectrogram(wav: Tensor, sample_rate: int) -> np.ndarray:
+    """Power in dB on a logarithmic frequency axis.
+
+    Args:
+        wav: `(time,)`.
+        sample_rate: in Hz.
+
+    Returns:
+        `(176, frames)`, from 40 Hz (row 0) to half the sample rate.
+    """
+    power = stft(wav, sample_rate).abs().square().numpy()
+    bins = len(power) - 1
+    edges = np.geomspace(LOWEST_HZ, sample_rate / 2, _ROWS + 1) / (sample_rate / 2) * bins
+    # Low rows are narrower than a bin and interpolate; high ones take the loudest bin in them.
+    centres = np.sqrt(edges[1:] * edges[:-1])
+    low = np.clip(np.floor(centres).astype(int), 0, bins - 1)
+    weight = (centres - low)[:, None]
+    rows = (1 - weight) * power[low] + weight * power[low + 1]
+    for k in np.flatnonzero(np.diff(edges) > 1):
+        rows[k] = power[int(np.ceil(edges[k])) : int(np.ceil(edges[k + 1]))].max(0)
+    return 10 * np.log10(rows + 1e-12)
+
+
+def frequency_ticks(sample_rate: int) -> list[tuple[str, float]]:
+    """Labels of the frequency axis and their height, in percent from below."""
+    span = np.log(sample_rate / 2 / LOWEST_HZ)
+    marks = {100: "100", 1000: "1k", 5000: "5k"}
+    return [
+        (text, float(100 * np.log(hz / LOWEST_HZ) / span))
+        for hz, text in marks.items()
+        if hz < sample_rate / 2
+    ]
+
+
+def spectrogram_image(wav: Tensor, sample_rate: int, top_db: float) -> str:
+    """A spectrogram as a WebP data URI.
+
+    Args:
+        wav: `(time,)`.
+        sample_rate: in Hz.
+        top_db: level of the brightest colour; one for all pictures that are compared.
+    """
+    level = (log_spectrogram(wav, sample_rate) - (top_db - RANGE_DB)) / RANGE_DB
+    pixels = colormaps["magma"](np.clip(level, 0, 1)[::-1], bytes=True)[..., :3]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=72, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def training_curve(log: pd.DataFrame) -> str | None:
+    """The losses over training steps, from a Lightning CSV log; None where it has none.
+
+    Args:
+        log: columns `step`, and `loss` or `val_loss` with gaps.
+    """
+    curves = [(name, log[["step", name]].dropna()) for name in ("loss", "val_loss") if name in log]
+    curves = [(name, curve) for name, curve in curves if len(curve)]
+    if not curves:
+        return None
+    figure, axes = _canvas(6.4, 2.6)
+    styles = {"loss": (FAINT, 1.0, "training"), "val_loss": (ACCENT, 1.8, "validation")}
+    for name, curve in curves:
+        color, width, label = styles[name]
+        marker = "o" if len(curve) < 3 else None
+        axes.plot(curve["step"], curve[name], color=color, lw=width, label=label, marker=marker)
+    values = pd.concat([curve[name] for name, curve in curves])
+    if values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8.5)
+    return _svg(figure, "curve")
+
+
+def latents_over_time(z: Tensor, sources: Sequence[str], frame_rate: float) -> str:
+    """Component latents over time, a strip per source and a line per latent channel.
+
+    Args:
+        z: `(n_src, latent_dim, frames)`.
+        sources: names, in order.
+        frame_rate: latent frames per second.
+    """
+    figure = Figure(figsize=(6.4, 0.5 + 1.0 * len(sources)), layout="constrained")
+    strips = figure.subplots(len(sources), 1, sharex=True, squeeze=False)[:, 0]
+    seconds = np.arange(z.shape[-1]) / frame_rate
+    for axes, source, latent in zip(strips, sources, z, strict=True):
+        _style(axes)
+        for k, channel in enumerate(latent[:8]):
+            axes.plot(seconds, channel.numpy(), color=ACCENT, lw=0.9, alpha=0.9 / (1 + k / 2))
+        axes.set_ylabel(source)
+        axes.margins(x=0)
+    strips[-1].set_xlabel("seconds")
+    return _svg(figure, "latents")
+
+
+def score_dots(scores: Mapping[str, np.ndarray], ours: set[str], name: str) -> str:
+    """Every clip's score as a dot, one line per row, the mean as a bar.
+
+    Args:
+        scores: label to scores in dB, in the order of the table; NaN is left out.
+        ours: labels that are highlighted.
+        name: distinguishes the drawings of one page.
+    """
+    figure, axes = _canvas(5.2, 0.65 + 0.27 * len(scores))
+    shift = np.random.default_rng(0)
+    for y, (label, values) in enumerate(scores.items()):
+        values = values[np.isfinite(values)]
+        color = ACCENT if label in ours else FAINT
+        jitter = shift.uniform(-0.22, 0.22, len(values)) if len(values) > 3 else 0 * values
+        axes.plot(values, y + jitter, "o", ms=3, mew=0, color=color, alpha=0.55)
+        if len(values):
+            axes.plot([values.mean()] * 2, [y - 0.36, y + 0.36], color=INK, lw=1.8)
+    axes.set_yticks(range(len(scores)), list(scores))
+    axes.set_ylim(len(scores) - 0.4, -0.6)
+    axes.set_xlabel("SI-SDR in dB, one dot per clip; the bar is their mean")
+    axes.grid(axis="x", color=FAINT, alpha=0.25, lw=0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    return _svg(figure, name)
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set(color=FAINT, linewidth=0.7)
+    axes.tick_params(color=FAINT, labelcolor=INK, labelsize=8.5, width=0.7, length=3)
+    axes.xaxis.label.set(color=INK, size=8.5)
+    axes.yaxis.label.set(color=INK, size=8.5)
+    axes.patch.set_alpha(0)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The drawing as an `svg` element that takes its colours and font from the page."""
+    figure.patch.set_alpha(0)
+    buffer = io.StringIO()
+    # The salt makes the ids of clip paths reproducible, and different between drawings.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
+    svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r'<svg role="img" \1', svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
+    return svg
+
+
+def mp3_or_flac(wav: Tensor, sample_rate: int) -> str:
+    """Audio as a data URI: MP3, which every browser plays, or FLAC where libsndfile lacks it."""
+    samples = torch.clamp(wav, -1, 1).numpy()
+    buffer = io.BytesIO()
+    if "MP3" in soundfile.available_formats():
+        # Constant bit rate at the format's best, so that artefacts heard are the separator's.
+        soundfile.write(
+            buffer,
+            samples,
+            sample_rate,
+            format="MP3",
+            subtype="MPEG_LAYER_III",
+            bitrate_mode="CONSTANT",
+            compression_level=0.0,
+        )
+        kind = "mpeg"
+    else:
+        soundfile.write(buffer, samples, sample_rate, format="FLAC")
+        kind = "flac"
+    return f"data:audio/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
