@@ -130,10 +130,13 @@ def compose_recording(seed: int, index: int, seconds: float) -> Recording:
     for part in song.parts:
         notes = tuple(
             TimedNote(
-                song.to_seconds(n.start), max(0.02, song.to_seconds(n.length)), n.pitch, n.velocity
+                song.to_seconds(n.start),
+                max(0.02, min(song.to_seconds(n.length), seconds - song.to_seconds(n.start))),
+                n.pitch,
+                n.velocity,
             )
             for n in part.notes
-            if song.to_seconds(n.start) < seconds
+            if song.to_seconds(n.start) < seconds - 0.02
         )
         if notes:
             stems.append(StemNotes(part.program, part.is_drum, notes))

@@ -26,8 +26,8 @@ class Pianist:
 
     Args:
         style: a key of `STYLES`.
-        centre: middle of the right hand's range, 58 to 72.
-        left: lowest pitch of the left hand, 28 to 45: it may lie in the bass's own range.
+        centre: middle of the right hand's range, 54 to 70.
+        left: lowest pitch of the left hand, 26 to 40: it may lie in the bass's own range.
     """
 
     def __init__(self, style: str, centre: int, left: int) -> None:
@@ -157,8 +157,8 @@ def syncopated(player: Pianist, bar: Bar) -> list[Note]:
         length = 0.3 if bar.riff.random() < 0.45 else (following - onset) * 0.9
         pitches = player.chord(chord, 4, rootless=True)
         notes += player.hit(pitches, bar.start + placed, length, bar.loud(86))
-    if bar.free.random() < 0.3:
-        notes.append(Note(bar.start, 1.0, player.bottom(bar.chord()) + 12, bar.loud(70)))
+    if bar.riff.random() < 0.5:
+        notes.append(Note(bar.start, 1.5, player.bottom(bar.chord()), bar.loud(76)))
     return notes
 
 
@@ -261,6 +261,7 @@ def pad(player: Pianist, bar: Bar) -> list[Note]:
     for offset, length, chord in bar.spans():
         pitches = player.chord(chord, 4, rootless=bar.riff.random() < 0.5)
         notes += player.hit(pitches, bar.start + offset, length * 0.97, bar.loud(82), roll=0.02)
+        notes.append(Note(bar.start + offset, length * 0.9, player.bottom(chord), bar.loud(74)))
         if length >= 3:
             at = bar.start + offset + choose(bar.riff, (1.5, 2.5, length - 0.5))
             notes += player.hit(pitches[-2:], at, 0.4, bar.loud(70))

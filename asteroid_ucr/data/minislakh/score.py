@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from asteroid_ucr.data.minislakh.harmony import Chord
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Section:
 
 @dataclass
 class Song:
-    """A composed song: its parts, its tempo in beats per minute, and how it came about."""
+    """A composed song: its parts, its tempo in beats per minute, its harmony and its form."""
 
     style: str
     tempo: float
@@ -64,6 +68,7 @@ class Song:
     minor: bool
     seconds: float
     sections: list[Section]
+    chords: list[Chord]
     parts: list[Part]
 
     def to_seconds(self, beats: float) -> float:

@@ -62,11 +62,12 @@ def compose(seed: int, index: int, seconds: float) -> Song:
     style = STYLES[name]
     tempo = float(rng.uniform(*style.tempo))
     key = int(rng.integers(12))
-    bars = int(np.ceil(seconds * tempo / 60 / style.bar_beats))
+    bars = _whole_bars(tempo, style.bar_beats, seconds)
+    tempo = bars * style.bar_beats * 60 / seconds
     sections = _form(rng, bars, style.bar_beats)
     chords, minor = _harmony(rng, style, key, sections)
     drummer = Drummer(choose(rng, style.grooves), style.bar_beats, song_rng(seed, index, "drums"))
-    song = Song(name, tempo, style.bar_beats, key, minor, seconds, sections, [])
+    song = Song(name, tempo, style.bar_beats, key, minor, seconds, sections, chords, [])
     triplets = drummer.groove.steps == 12 and style.bar_beats == 4
 
     drum_notes: list[Note] = []
@@ -94,8 +95,8 @@ def compose(seed: int, index: int, seconds: float) -> Song:
     notes.append(Note(final.start, final.length, bassist.root(final), 92))
     song.parts.append(Part("Bass", choose(rng, style.basses), False, notes))
 
-    left = int(rng.integers(28, 44))
-    pianist = Pianist(choose(rng, style.piano), int(rng.integers(56, 71)), left)
+    left = int(rng.integers(26, 41))
+    pianist = Pianist(choose(rng, style.piano), int(rng.integers(54, 70)), left)
     notes = _play(sections, "Piano", pianist.bar, bars_for("piano"))
     held = (pianist.bottom(final), *pianist.chord(final))
     notes += [Note(final.start, final.length, p, 84) for p in held]
@@ -108,6 +109,8 @@ def compose(seed: int, index: int, seconds: float) -> Song:
             notes = _play(sections, extra.inst_class, player.bar, part)
             if triplets and player.style in extras.STRAIGHT:
                 notes = swing(notes, 2 / 3, 1.0)
+            if not notes:
+                continue
             if player.style != "lead":
                 held = voice(final, 50, 72)
                 notes += [Note(final.start, final.length, p, 74) for p in held]
@@ -121,6 +124,13 @@ def compose(seed: int, index: int, seconds: float) -> Song:
         part.notes = humanise(swung, chance, looseness, lag, float(chance.uniform(3, 7)))
         part.notes.sort(key=lambda note: (note.start, note.pitch))
     return song
+
+
+def _whole_bars(tempo: float, bar_beats: float, seconds: float) -> int:
+    """The number of bars that fills a length at nearly the given tempo, within 70 to 160."""
+    slowest, fastest = (seconds * limit / 60 / bar_beats for limit in (70.0, 160.0))
+    bars = round(seconds * tempo / 60 / bar_beats)
+    return max(1, int(np.clip(bars, np.ceil(slowest), np.floor(fastest))))
 
 
 def _form(rng: np.random.Generator, bars: int, bar_beats: float) -> list[Section]:

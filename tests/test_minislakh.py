@@ -1,0 +1,336 @@
+"""mini-Slakh: composed, rendered and read back for real."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import pytest
+import soundfile as sf
+import torch
+import torchaudio
+import yaml
+
+from asteroid_ucr.data.doctor import examine
+from asteroid_ucr.data.minislakh import build
+from asteroid_ucr.data.minislakh.collection import compose_recording, split_of
+from asteroid_ucr.data.minislakh.drums import GROOVES
+from asteroid_ucr.data.minislakh.families import inst_class
+from asteroid_ucr.data.minislakh.harmony import PROGRESSIONS, chord_at, lay_out, voice
+from asteroid_ucr.data.minislakh.loudness import loudness
+from asteroid_ucr.data.minislakh.render import SAMPLE_RATE, Sampler, TimedNote, default_soundfont
+from asteroid_ucr.data.minislakh.song import compose
+from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.errors import UserError
+
+CORE = ["drums", "bass", "piano"]
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    return {str(p.relative_to(root)): hashlib.md5(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("minislakh") / "songs"
+    build(root, songs=16, seconds=14.0, seed=3, progress=False)
+    return root
+
+
+def test_the_doctor_finds_no_fault_and_the_reader_reads(collection: Path) -> None:
+    diagnosis = examine(collection)
+    assert diagnosis.faults == []
+    assert diagnosis.tracks_per_split == {"train": 11, "validation": 3, "test": 2}
+    assert diagnosis.usable(CORE) == diagnosis.tracks_per_split
+    for track in load_tracks(collection, "validation", sources=CORE):
+        audio = read_sources(track, CORE, SAMPLE_RATE)
+        assert audio.references.shape == (3, 14 * SAMPLE_RATE)
+        assert float(audio.references.square().mean(1).sqrt().min()) > 0.005
+
+
+def test_layout_is_that_of_slakh(collection: Path) -> None:
+    folder = collection / "train" / "Track00001"
+    data = yaml.safe_load((folder / "metadata.yaml").read_text())
+    assert set(data) == {
+        *("UUID", "audio_dir", "lmd_midi_dir", "midi_dir", "normalization_factor"),
+        *("normalized", "overall_gain", "stems", "target_peak"),
+    }
+    total = 0
+    for name, stem in data["stems"].items():
+        assert set(stem) == {
+            *("audio_rendered", "inst_class", "integrated_loudness", "is_drum", "midi_saved"),
+            *("midi_program_name", "plugin_name", "program_num"),
+        }
+        samples, rate = sf.read(folder / "stems" / f"{name}.flac", dtype="int16")
+        assert rate == 44100 and samples.ndim == 1
+        total = total + samples.astype(np.int64)
+        (part,) = pretty_midi.PrettyMIDI(str(folder / "MIDI" / f"{name}.mid")).instruments
+        assert part.is_drum == stem["is_drum"] and len(part.notes) > 4
+        assert part.program == stem["program_num"] or stem["program_num"] == 128
+    mix = sf.read(folder / "mix.flac", dtype="int16")[0]
+    assert np.array_equal(mix, total)
+    assert np.abs(mix).max() <= 32767 * 10 ** (-1 / 20)
+    whole = pretty_midi.PrettyMIDI(str(folder / "all_src.mid"))
+    assert len(whole.instruments) == len(data["stems"])
+
+
+def test_songs_depend_on_seed_and_number_alone(collection: Path, tmp_path: Path) -> None:
+    build(tmp_path / "few", songs=3, seconds=14.0, seed=3, workers=1, progress=False)
+    few, many = digests(tmp_path / "few"), digests(collection)
+    assert len(few) > 20 and few.items() <= many.items()
+    build(tmp_path / "other", songs=3, seconds=14.0, seed=4, progress=False)
+    other = digests(tmp_path / "other")
+    mixes = [name for name in few if name.endswith("mix.flac")]
+    assert len(mixes) == 3 and all(other[name] != few[name] for name in mixes)
+
+
+def test_songs_differ_from_each_other(collection: Path) -> None:
+    uuids = [yaml.safe_load(path.read_text())["UUID"] for path in collection.rglob("metadata.yaml")]
+    mixes = [hashlib.md5(path.read_bytes()).hexdigest() for path in collection.rglob("mix.flac")]
+    assert len(set(uuids)) == len(set(mixes)) == 16
+
+
+def test_splits_do_not_move_when_a_collection_grows() -> None:
+    splits = [split_of(i) for i in range(60)]
+    assert [splits.count(s) for s in ("train", "validation", "test")] == [42, 9, 9]
+    assert set(splits[:3]) == {"train", "validation", "test"}
+
+
+def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "songs"
+    build(out, songs=3, seconds=4.0, progress=False)
+    before = digests(out)
+    kept = out / "test" / "Track00003" / "mix.flac"
+    stamp = kept.stat().st_mtime_ns
+    (out / "train" / "Track00001" / "stems" / "S01.flac").unlink()
+    (out / "validation" / "Track00002" / "metadata.yaml").write_text("stems: [")
+    (out / "train" / ".Track00001.12345").mkdir()
+    build(out, songs=4, seconds=4.0, progress=False)
+    after = digests(out)
+    assert before.items() <= after.items() and "train/Track00004/mix.flac" in after
+    assert kept.stat().st_mtime_ns == stamp
+    assert not (out / "train" / ".Track00001.12345").exists()
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "songs"
+    build(out, songs=2, seconds=3.0, progress=False)
+    before = digests(out)
+    for change, word in (
+        ({"seed": 1}, "seed"),
+        ({"seconds": 4.0}, "seconds"),
+        ({"songs": 1}, "002"),
+    ):
+        with pytest.raises(UserError, match=word):
+            build(out, **{"songs": 2, "seconds": 3.0, "progress": False, **change})
+    assert digests(out) == before
+    foreign = tmp_path / "mine"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="not empty"):
+        build(foreign, songs=2, seconds=3.0)
+    with pytest.raises(UserError, match="is a file"):
+        build(foreign / "thesis.txt", songs=2, seconds=3.0)
+    (out / "minislakh.json").write_text("{")
+    with pytest.raises(UserError, match=r"minislakh\.json"):
+        build(out, songs=2, seconds=3.0)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"songs": 0}, {"seconds": 1.0}, {"seconds": float("nan")}, {"seed": -1}, {"workers": 0}]
+)
+def test_numbers_out_of_range(tmp_path: Path, bad: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(bad))}"):
+        build(tmp_path / "songs", **bad)
+    assert not (tmp_path / "songs").exists()
+
+
+def test_every_groove_and_progression_is_well_formed() -> None:
+    for groove in GROOVES.values():
+        lines = [*groove.kicks, *groove.drums.values(), *groove.chorus.values()]
+        assert all(len(line) == groove.steps and set(line) <= set("Xxo.") for line in lines)
+    for progressions in PROGRESSIONS.values():
+        for progression in progressions:
+            chords = lay_out(progression, 5, 8, 4.0, 0.0)
+            previous: tuple[int, ...] = ()
+            for chord in chords:
+                previous = voice(chord, 50, 74, previous)
+                assert {p % 12 for p in previous} <= set(chord.tones)
+                assert all(50 <= p <= 74 for p in previous)
+
+
+def test_the_bass_follows_the_harmony_and_all_notes_are_playable() -> None:
+    on_beat, on_change = [], []
+    for index in range(48):
+        song = compose(1, index, 30.0)
+        assert 70 <= song.tempo <= 160
+        for part in song.parts:
+            assert all(0 < n.pitch < 128 and n.length > 0 and n.start >= 0 for n in part.notes)
+        bass = next(p for p in song.parts if p.inst_class == "Bass")
+        assert bass.program in range(32, 40) and len(bass.notes) >= 8
+        for note in bass.notes:
+            beat = round(note.start)
+            if abs(note.start - beat) < 0.1:
+                chord = chord_at(song.chords, beat)
+                on_beat.append(note.pitch % 12 in chord.tones)
+                if abs(chord.start - beat) < 1e-6:
+                    on_change.append(note.pitch % 12 == chord.root)
+    # Walking basses pass through other notes between the chords; chance alone gives one in three.
+    assert np.mean(on_beat) > 0.85
+    assert np.mean(on_change) > 0.85
+
+
+def test_pianos_reach_into_the_range_of_the_bass() -> None:
+    overlapping = 0
+    for index in range(32):
+        parts = {p.inst_class: [n.pitch for n in p.notes] for p in compose(0, index, 20.0).parts}
+        overlapping += np.mean(np.array(parts["Piano"]) <= max(parts["Bass"])) > 0.05
+    assert overlapping >= 20
+
+
+def test_velocity_and_decay_are_heard() -> None:
+    """The synthesizer alone ignores both: see the renderer's module."""
+    sampler = Sampler(default_soundfont(), 0, False)
+    notes = [TimedNote(0.0, 1.5, 60, 40), TimedNote(2.0, 1.5, 60, 120)]
+    wave = sampler.play(notes, 4 * SAMPLE_RATE, {})
+
+    def level(start: float, stop: float) -> float:
+        part = wave[int(start * SAMPLE_RATE) : int(stop * SAMPLE_RATE)]
+        return float(np.sqrt(np.mean(part**2)))
+
+    assert level(2.0, 2.5) > 3 * level(0.0, 0.5)
+    assert level(3.0, 3.4) < 0.8 * level(2.2, 2.6)
+    assert level(3.7, 4.0) < 1e-4
+    crash = Sampler(default_soundfont(), 0, True).play(
+        [TimedNote(0, 0.1, 49, 100)], 6 * SAMPLE_RATE, {}
+    )
+    assert np.abs(crash[SAMPLE_RATE // 2 : SAMPLE_RATE]).max() > 0.01
+    assert np.abs(crash[4 * SAMPLE_RATE :]).max() < 0.001
+
+
+def test_tuning_moves_the_pitch() -> None:
+    peaks = []
+    for tuning in (0.0, 2.0):
+        sampler = Sampler(default_soundfont(), 73, False, tuning)
+        wave = sampler.play([TimedNote(0.0, 1.2, 69, 100)], SAMPLE_RATE, {})
+        peaks.append(np.argmax(np.abs(np.fft.rfft(wave * np.hanning(len(wave))))))
+    assert peaks[1] / peaks[0] == pytest.approx(2 ** (2 / 12), rel=0.02)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_loudness_agrees_with_torchaudio(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    wave = (rng.normal(0, 0.1, 3 * SAMPLE_RATE) * np.linspace(0, 1, 3 * SAMPLE_RATE)).astype("f4")
+    theirs = torchaudio.functional.loudness(torch.from_numpy(wave)[None], SAMPLE_RATE)
+    assert loudness(wave, SAMPLE_RATE) == pytest.approx(float(theirs), abs=0.1)
+    assert loudness(np.zeros(SAMPLE_RATE, dtype=np.float32), SAMPLE_RATE) == -np.inf
+
+
+def si_sdr(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    scale = (estimate * reference).sum(-1) / reference.square().sum(-1)
+    target = scale[..., None] * reference
+    return 10 * (target.square().sum(-1) / (estimate - target).square().sum(-1)).log10()
+
+
+def test_a_fixed_filter_does_not_separate(collection: Path) -> None:
+    window = torch.hann_window(2048)
+
+    def stft(wav: torch.Tensor) -> torch.Tensor:
+        return torch.stft(wav, 2048, 512, window=window, return_complex=True, pad_mode="constant")
+
+    def apply(mask: torch.Tensor, wav: torch.Tensor) -> torch.Tensor:
+        mixture = stft(wav.sum(0))[None]
+        return torch.istft(mask * mixture, 2048, 512, window=window, length=wav.shape[-1])
+
+    def read(split: str) -> list[torch.Tensor]:
+        tracks = load_tracks(collection, split, sources=CORE)
+        return [read_sources(track, CORE[:2], 24000).references for track in tracks]
+
+    power = sum(stft(wav).abs().square().sum(-1, keepdim=True) for wav in read("train"))
+    fixed, oracle = [], []
+    for wav in [*read("validation"), *read("test")]:
+        local = stft(wav).abs().square()
+        fixed.append(si_sdr(apply(power / power.sum(0), wav), wav))
+        oracle.append(si_sdr(apply(local / local.sum(0).clamp_min(1e-12), wav), wav))
+    gap = torch.stack(oracle).mean() - torch.stack(fixed).mean()
+    assert float(gap) > 4.0
+
+
+def write_midi(path: Path, programs: list[tuple[int, bool]], length: float = 8.0) -> None:
+    midi = pretty_midi.PrettyMIDI()
+    for k, (program, is_drum) in enumerate(programs):
+        part = pretty_midi.Instrument(program, is_drum)
+        times = np.arange(0, length, 0.5)
+        pitch = 36 if is_drum else 40 + 5 * k
+        part.notes = [pretty_midi.Note(100, pitch, t, t + 0.4) for t in times]
+        midi.instruments.append(part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    midi.write(str(path))
+
+
+def test_own_midi_files(tmp_path: Path) -> None:
+    band = [(0, True), (33, False), (2, False), (50, False), (81, False)]
+    for i in range(3):
+        write_midi(tmp_path / "midi" / f"{i}" / "song.mid", band[: 5 - i], length=8.0 + i)
+    (tmp_path / "midi" / "broken.mid").write_bytes(b"MThd, or so")
+    write_midi(tmp_path / "midi" / "solo.mid", [(0, False)])
+    write_midi(tmp_path / "midi" / "copy.mid", band)
+    out = tmp_path / "out"
+    build(out, songs=10, seconds=5.0, midi_dir=tmp_path / "midi", progress=False)
+    diagnosis = examine(out)
+    assert diagnosis.faults == []
+    assert diagnosis.tracks_per_split == {"train": 1, "validation": 1, "test": 1}
+    (track,) = load_tracks(out, "train")
+    assert [s.inst_class for s in track.stems] == [
+        *("Drums", "Bass", "Piano", "Strings (continued)", "Synth Lead"),
+    ]
+    assert read_sources(track, ["bass"], 44100).references.shape == (1, 5 * 44100)
+    with pytest.raises(UserError, match="midi"):
+        build(out, songs=10, seconds=5.0, progress=False)
+
+
+def test_own_files_that_are_not_usable(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.mid").write_bytes(b"nonsense")
+    (tmp_path / "font.sf2").write_bytes(b"RIFF nonsense")
+    for options, words in (
+        ({"midi_dir": tmp_path / "absent"}, "--midi_dir .*absent is not a folder"),
+        ({"midi_dir": tmp_path / "empty"}, "holds no .mid"),
+        ({"midi_dir": tmp_path / "bad"}, "no usable file"),
+        ({"soundfont": tmp_path / "absent.sf2"}, "--soundfont .*absent"),
+        ({"soundfont": tmp_path / "font.sf2"}, "not a soundfont"),
+    ):
+        with pytest.raises(UserError, match=words):
+            build(tmp_path / "out", songs=3, seconds=3.0, progress=False, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_own_soundfont(tmp_path: Path) -> None:
+    font = tmp_path / "mine.sf2"
+    font.write_bytes(default_soundfont().read_bytes())
+    build(tmp_path / "out", songs=1, seconds=3.0, soundfont=font, progress=False)
+    text = (tmp_path / "out" / "train" / "Track00001" / "metadata.yaml").read_text()
+    assert "plugin_name: mine.sf2" in text
+    assert json.loads((tmp_path / "out" / "minislakh.json").read_text())["soundfont"]
+
+
+def test_slakhs_names_of_the_families() -> None:
+    names = [
+        inst_class(program, False) for program in (0, 13, 19, 30, 39, 40, 48, 60, 81, 100, 127)
+    ]
+    assert names == [
+        *("Piano", "Chromatic Percussion", "Organ", "Guitar", "Bass", "Strings"),
+        *("Strings (continued)", "Brass", "Synth Lead", "Synth Effects", "Sound Effects"),
+    ]
+    assert inst_class(0, True) == "Drums"
+
+
+def test_recordings_hold_drums_bass_and_piano() -> None:
+    for index in range(20):
+        classes = {stem.inst_class for stem in compose_recording(0, index, 10.0).stems}
+        assert {"Drums", "Bass", "Piano"} <= classes
