@@ -1,0 +1,163 @@
+import pytest
+import soundfile
+import torch
+
+from asteroid_ucr import UserError
+from asteroid_ucr.audio import write_audio
+from asteroid_ucr.baselines import Row
+from asteroid_ucr.baselines.hpss import hpss_row
+from asteroid_ucr.baselines.published import file_estimates
+from asteroid_ucr.baselines.simple import (
+    codec_roundtrip_row,
+    mixture_row,
+    oracle_codec_mask_row,
+    oracle_wiener_row,
+    static_eq_row,
+)
+from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.evaluation.clips import Clip, folder_clips
+from asteroid_ucr.evaluation.scores import level_dbfs, log_spectral_distance, si_sdr_matrix
+
+RATE = 24_000
+
+
+def make_clip(seed=0, pitch=110.0, sources=("drums", "bass"), seconds=3.0):
+    """Clicks against tones that share their low frequencies with the clicks."""
+    time = torch.arange(int(seconds * RATE)) / RATE
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(seed))
+    waves = [noise * torch.exp(-25 * (time % 0.5)) * 0.3]
+    for k in range(1, len(sources)):
+        waves.append(sum(torch.sin(2 * torch.pi * pitch * k * h * time) / h for h in (1, 2, 3)) / 9)
+    references = torch.stack(waves)
+    return Clip(f"c{seed}", f"c{seed}", references.sum(0), references, tuple(sources))
+
+
+@pytest.fixture
+def clip():
+    return make_clip()
+
+
+def si_sdr(clip, row):
+    return si_sdr_matrix(clip.references, row.separate(clip)).diagonal()
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_rows_give_one_estimate_per_source_that_add_up_to_the_mixture(n):
+    clip = make_clip(sources=("drums", "bass", "piano")[:n])
+    for row in (mixture_row(), static_eq_row([clip]), hpss_row(), oracle_wiener_row()):
+        estimates = row.separate(clip)
+        assert estimates.shape == clip.references.shape
+        error = level_dbfs(estimates.sum(0) - clip.mixture)
+        assert error < level_dbfs(clip.mixture) - 60, row.name
+
+
+def test_oracle_exceeds_hpss_and_hpss_the_mixture(clip):
+    mixture, hpss, oracle = (
+        si_sdr(clip, row) for row in (mixture_row(), hpss_row(), oracle_wiener_row())
+    )
+    assert (hpss > mixture + 3).all()
+    assert (oracle > hpss).all()
+
+
+def test_hpss_gives_the_percussive_part_to_drums_wherever_they_are(clip):
+    swapped = Clip("s", "s", clip.mixture, clip.references.flip(0), ("bass", "drums"))
+    assert torch.equal(hpss_row().separate(swapped), hpss_row().separate(clip).flip(0))
+    without = Clip("w", "w", clip.mixture, clip.references, ("piano", "bass"))
+    assert torch.equal(hpss_row().separate(without), hpss_row().separate(clip))
+
+
+def test_static_eq_is_one_gain_per_frequency_from_validation(clip):
+    row = static_eq_row([make_clip(seed=5)])
+    masks = row.masks(clip)
+    assert torch.equal(masks, masks[..., :1].expand_as(masks))
+    assert masks.sum(0) == pytest.approx(1.0, abs=1e-5)
+    # Its bass mask passes the partials that validation has, and little else.
+    partial = round(110 * 2048 / RATE)
+    assert masks[1, partial, 0] > 0.9
+    assert masks[1, round(3000 * 2048 / RATE), 0] < 0.1
+    # On a bass at another pitch, it passes the wrong frequencies.
+    other = make_clip(seed=6, pitch=87.0)
+    assert si_sdr(other, row)[1] < si_sdr(clip, row)[1] - 3
+
+
+def test_static_eq_needs_validation_clips():
+    with pytest.raises(UserError, match="validation"):
+        static_eq_row([])
+
+
+def test_codec_rows_against_the_true_sources(clip):
+    codec = build_codec("mel")
+    through_codec = si_sdr(clip, oracle_codec_mask_row(codec))
+    assert (through_codec > si_sdr(clip, mixture_row()) + 3).all()
+    # The codec's spectra are coarser than the true ones.
+    assert (through_codec < si_sdr(clip, oracle_wiener_row())).all()
+    decoded = codec_roundtrip_row(codec).separate(clip)
+    assert decoded.shape == clip.references.shape
+    swapped = log_spectral_distance(clip.references, decoded.flip(0))
+    assert (log_spectral_distance(clip.references, decoded) < swapped / 2).all()
+
+
+def test_codec_roundtrip_does_not_depend_on_the_level(clip):
+    row = codec_roundtrip_row(build_codec("mel"))
+    quiet = Clip("q", "q", clip.mixture / 8, clip.references / 8, clip.sources)
+    assert row.separate(quiet) * 8 == pytest.approx(row.separate(clip), abs=1e-3)
+
+
+def test_row_refuses_an_unknown_group():
+    with pytest.raises(ValueError, match="group"):
+        Row("x", "X", "magic", lambda clip: clip.references)
+
+
+@pytest.fixture
+def clip_folder(tmp_path, clip):
+    for name in ("one", "two"):
+        for source, wav in zip(clip.sources, clip.references, strict=True):
+            write_audio(tmp_path / name / f"{source}.wav", wav, RATE)
+            write_audio(tmp_path / name / f"{source}_paper.wav", wav * 0.5, RATE)
+        write_audio(tmp_path / name / "mix.wav", clip.mixture * 0.6, RATE)
+    return tmp_path
+
+
+def test_folder_clips_read_mixture_and_sources(clip_folder, clip):
+    clips = list(folder_clips(clip_folder, ["bass", "drums"]))
+    assert [c.name for c in clips] == ["one", "two"]
+    assert clips[0].mix == "file"
+    assert clips[0].references == pytest.approx(clip.references.flip(0), abs=1e-4)
+    assert clips[0].mixture == pytest.approx(clip.mixture * 0.6, abs=1e-4)
+    assert len(list(folder_clips(clip_folder / "one", ["drums", "bass"]))) == 1
+
+
+def test_folder_clips_without_mixture_add_the_sources_up(clip_folder):
+    (clip_folder / "one" / "mix.wav").unlink()
+    first, second = folder_clips(clip_folder, ["drums", "bass"])
+    assert (first.mix, second.mix) == ("sum", "file")
+    assert first.mixture == pytest.approx(first.references.sum(0))
+
+
+def test_folder_clips_at_another_rate_are_resampled(clip_folder):
+    wav, _ = soundfile.read(clip_folder / "one" / "drums.wav")
+    soundfile.write(clip_folder / "one" / "drums.wav", wav[::2], RATE // 2)
+    first = next(iter(folder_clips(clip_folder, ["drums", "bass"])))
+    assert abs(first.mixture.shape[-1] - 3 * RATE) < 10
+
+
+def test_folder_clips_pass_over_those_with_other_sources(clip_folder, clip):
+    write_audio(clip_folder / "two" / "piano.wav", clip.mixture, RATE)
+    assert [c.name for c in folder_clips(clip_folder, ["drums", "bass"])] == ["one"]
+    with pytest.raises(UserError, match="guitar"):
+        list(folder_clips(clip_folder, ["drums", "guitar"]))
+    with pytest.raises(UserError, match="not a folder"):
+        list(folder_clips(clip_folder / "nowhere", ["drums"]))
+
+
+def test_published_files_as_they_are_and_as_masks(clip_folder):
+    clip = next(iter(folder_clips(clip_folder, ["drums", "bass"])))
+    raw, refined = file_estimates()
+    assert (raw.name, refined.name) == ("paper", "paper_wiener")
+    assert raw.separate(clip) == pytest.approx(clip.references / 2, abs=1e-4)
+    # True sources at half their level make the oracle's masks.
+    assert refined.separate(clip) == pytest.approx(oracle_wiener_row().separate(clip), abs=1e-3)
+    apart = file_estimates(clip_folder)[0]
+    assert torch.equal(apart.separate(clip), raw.separate(clip))
+    with pytest.raises(UserError, match="drums_other"):
+        file_estimates(suffix="_other")[0].separate(clip)
