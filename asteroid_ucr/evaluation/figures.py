@@ -191,7 +191,7 @@ def mp3_or_flac(wav: Tensor, sample_rate: int) -> str:
     samples = torch.clamp(wav, -1, 1).numpy()
     buffer = io.BytesIO()
     if "MP3" in soundfile.available_formats():
-        # Constant bit rate at the format's best, so that artefacts heard are the separator's.
+        # About 90 kbit/s, ample for mono at 24 kHz: artefacts heard are the separator's.
         soundfile.write(
             buffer,
             samples,
@@ -199,7 +199,7 @@ def mp3_or_flac(wav: Tensor, sample_rate: int) -> str:
             format="MP3",
             subtype="MPEG_LAYER_III",
             bitrate_mode="CONSTANT",
-            compression_level=0.0,
+            compression_level=0.45,
         )
         kind = "mpeg"
     else:
