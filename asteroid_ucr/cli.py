@@ -222,8 +222,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    """Examines a Slakh tree; finding faults is success, finding no tree is an error."""
     from asteroid_ucr.data.doctor import examine
+    from asteroid_ucr.data.slakh import find_splits
 
+    find_splits(options.folder)
     print("\n".join(examine(options.folder, listen=not options.no_listen).lines()))
     return 0
 

@@ -70,7 +70,9 @@ def separate_file(
         temporary = [stack.enter_context(atomic_path(target)) for target in targets]
         writers = [stack.enter_context(_writer(t, file, suffix)) for t in temporary]
         chunks = _chunks(file, chunk_seconds * file.samplerate)
-        stems = (_separate_chunk(model, *chunk, file.samplerate, gain, steps, seed) for chunk in chunks)
+        stems = (
+            _separate_chunk(model, *chunk, file.samplerate, gain, steps, seed) for chunk in chunks
+        )
         for done, piece in _crossfade(stems, OVERLAP_SECONDS * file.samplerate):
             for writer, stem in zip(writers, piece, strict=True):
                 _write(writer, stem, folder)

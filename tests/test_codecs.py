@@ -36,7 +36,9 @@ def codec(request):
 def test_shapes(codec, samples):
     wav = 0.1 * torch.randn(2, 1, samples)
     latents = codec.encode(wav)
-    assert latents.shape == (2, 128, -(-samples // 320)) == (2, codec.channels, codec.frames(samples))
+    assert (
+        latents.shape == (2, 128, -(-samples // 320)) == (2, codec.channels, codec.frames(samples))
+    )
     assert codec.decode(latents, samples).shape == wav.shape
     assert codec.spectrogram(latents, samples).shape == stft(wav[:, 0]).shape
     assert codec.frame_rate == 75

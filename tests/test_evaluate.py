@@ -246,7 +246,7 @@ def test_decoded_references_are_a_table_of_their_own(sounding, validation, tmp_p
 
 def test_assignment_is_stored_in_the_model(validation):
     model = small_model(0)
-    margin = assign_components(model, validation)
+    margin = assign_components(model, validation).margin
     assert margin >= 0
     order = model.order.clone()
     assign_components(model, validation)

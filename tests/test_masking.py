@@ -50,7 +50,9 @@ def test_masks_mean_the_same_at_another_rate():
     power[:, 0, :, 38:] = 1
     here = apply_masks(wav, wiener_masks(power))[:, :, 0]
     there = apply_masks(resample(wav, 24_000, 44_100), wiener_masks(power), 44_100)[:, :, 0]
-    error = (resample(there, 44_100, 24_000)[..., 1000:-1000] - here[..., 1000:-1000]).square().mean()
+    error = (
+        (resample(there, 44_100, 24_000)[..., 1000:-1000] - here[..., 1000:-1000]).square().mean()
+    )
     assert error < 1e-3 * here.square().mean()
 
 

@@ -52,7 +52,9 @@ def test_condition_acts_where_it_changes():
 def test_time_embedding_tells_close_times_apart():
     embed = TimeEmbedding(64)
     alphas = torch.linspace(0, 1, 1001)
-    features = torch.cat([f(alphas[:, None] * embed.frequencies) for f in (torch.sin, torch.cos)], 1)
+    features = torch.cat(
+        [f(alphas[:, None] * embed.frequencies) for f in (torch.sin, torch.cos)], 1
+    )
     neighbours = (features[1:] - features[:-1]).norm(dim=1)
     assert neighbours.min() > 0.5
     assert torch.pdist(features).min() > 0.1

@@ -169,7 +169,11 @@ def test_loss_by_its_definition(variant, composition):
     model = UCRSeparator(**SMALL, composition=composition, variant=variant)
     core = model.decomposition
     core.set_statistics(torch.rand(128), torch.rand(128) + 0.5)
-    latents, noise, alpha = torch.rand(2, 128, 24), torch.randn(2, 128, 24), torch.tensor([0.2, 0.7])
+    latents, noise, alpha = (
+        torch.rand(2, 128, 24),
+        torch.randn(2, 128, 24),
+        torch.tensor([0.2, 0.7]),
+    )
     with torch.no_grad():
         errors = []
         for i in range(2):

@@ -32,6 +32,12 @@ class Assignment:
     clips: int
     margin: float
 
+    @property
+    def score(self) -> float:
+        """Mean SI-SDR in dB of the assigned pairs."""
+        rows = torch.arange(len(self.order))
+        return float(self.matrix[rows, list(self.order)].mean())
+
 
 def fit_assignment(clips: Iterable[Clip], separate: Callable[[Clip], Tensor]) -> Assignment:
     """Finds the one assignment with the highest mean SI-SDR over validation clips.

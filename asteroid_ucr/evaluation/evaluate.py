@@ -25,7 +25,7 @@ from asteroid_ucr.baselines.simple import (
     static_eq_row,
 )
 from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.assignment import fit_assignment
+from asteroid_ucr.evaluation.assignment import Assignment, fit_assignment
 from asteroid_ucr.evaluation.clips import Clip
 from asteroid_ucr.evaluation.results import aggregate, describe
 from asteroid_ucr.evaluation.scores import silent
@@ -166,7 +166,9 @@ def standard_rows(
     return rows
 
 
-def assign_components(model: UCRSeparator, validation: Iterable[Clip], steps: int = 1) -> float:
+def assign_components(
+    model: UCRSeparator, validation: Iterable[Clip], steps: int = 1
+) -> Assignment:
     """Fits a model's assignment of components to sources and stores it in the model.
 
     Args:
@@ -175,12 +177,12 @@ def assign_components(model: UCRSeparator, validation: Iterable[Clip], steps: in
         steps: sampler steps used for it.
 
     Returns:
-        The assignment's margin over the next best one, in dB (see `Assignment`).
+        The assignment, with its score and its margin over the next best one.
     """
     refined = model_rows(model, steps=[steps])[0]
     assignment = fit_assignment(validation, refined.separate)
     model.assign(assignment.order)
-    return assignment.margin
+    return assignment
 
 
 def _checked(

@@ -70,7 +70,7 @@ def draw_tone(rng: np.random.Generator, inst_class: str) -> Tone:
     if inst_class == "Drums":
         gains = {key: float(rng.normal(0, 2)) for key in range(27, 88)}
         # From a dry click to a boom that fills the bass's range.
-        gains[36] = gains[35] = float(rng.normal(-1.5, 4))
+        gains[36] = gains[35] = float(rng.normal(0, 4))
         drums = tuple(gains.items())
         return Tone(
             float(rng.uniform(-3.5, 3.0)), float(rng.normal(0, 0.8)), peaks,
@@ -78,9 +78,9 @@ def draw_tone(rng: np.random.Generator, inst_class: str) -> Tone:
         )  # fmt: skip
     if inst_class == "Bass":
         drive = float(rng.choice([0.0, 0.7, 1.5, 3.0]))
-        return Tone(0.0, float(rng.uniform(-0.5, 4.0)), peaks, drive, float(rng.uniform(0, 0.03)))
-    # The usual soundfont's pianos are far brighter than those of Slakh.
-    tilt = float(rng.normal(-3.4, 1.2) if inst_class == "Piano" else rng.normal(-0.7, 0.8))
+        return Tone(0.0, float(rng.uniform(-3.0, 3.0)), peaks, drive, float(rng.uniform(0, 0.03)))
+    # From muffled to as bright as the soundfont, whose samples are recorded close.
+    tilt = float(rng.uniform(-5.0, 1.0))
     return Tone(0.0, tilt, peaks, 0.0, float(rng.uniform(0.02, 0.2)))
 
 

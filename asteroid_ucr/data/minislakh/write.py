@@ -90,9 +90,8 @@ def render_stems(
         if wave.any():
             wave = shape_tone(wave, tone, response)
         level = loudness(wave, SAMPLE_RATE)
-        piano = stem.inst_class == "Piano"
-        core = piano or stem.inst_class in ("Drums", "Bass")
-        offset = float(np.clip(rng.normal(0, 2.5), -5, 5)) + (1.5 if piano else 0 if core else -3)
+        core = stem.inst_class in ("Drums", "Bass", "Piano")
+        offset = float(np.clip(rng.normal(0, 2.5), -5, 5)) - (0 if core else 3)
         if np.isfinite(level):
             wave = wave * np.float32(10 ** ((NORMALIZATION + offset - level) / 20))
         waves.append(wave)

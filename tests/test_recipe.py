@@ -1,0 +1,109 @@
+"""The recipe, end to end and through its options, on tiny settings."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from asteroid_ucr import UCRSeparator
+
+RECIPE = Path(__file__).resolve().parents[1] / "egs" / "slakh_ucr"
+TINY = (
+    "--training.steps 4 --training.epoch_steps 2 --training.batch_size 2 --training.frames 32 "
+    "--training.warmup_steps 1 --training.validation_items 2 --model.encoder_widths [16] "
+    "--model.denoiser_widths [16,32] --model.denoiser_kernels [3,3] --evaluation.segment_seconds 2 "
+    "--evaluation.max_clips 3 --evaluation.steps [1,2] --evaluation.examples 1"
+)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """A copy of the recipe, so that the repository's data/ and exp/ stay as they are."""
+    folder = tmp_path_factory.mktemp("repository") / "egs" / "slakh_ucr"
+    ignore = shutil.ignore_patterns("data", "exp", "__pycache__")
+    shutil.copytree(RECIPE, folder, ignore=ignore)
+    shutil.copy(RECIPE.parents[1] / "env.sh", folder.parents[1])
+    return folder
+
+
+def run(recipe, *arguments, code=0):
+    done = subprocess.run(
+        ["bash", str(recipe / "run.sh"), "--python_path", sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=recipe.parent,
+        env={**os.environ, "PYTHONPATH": str(RECIPE.parents[1])},
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def test_all_stages_on_mini_slakh(recipe):
+    arguments = ("--songs", "4", "--seconds", "4", "--options", TINY, "--seeds", "0 1")
+    text, _ = run(recipe, "--stage", "0", *arguments)
+    exp = recipe / "exp" / "train_ucr_mini"
+    for name in ("all_metrics.csv", "final_metrics.json", "examples", "report.html", "publish_dir"):
+        assert (exp / name).exists(), name
+    results = json.loads((exp / "final_metrics.json").read_text())
+    names = {row["name"] for row in results["rows"]}
+    assert {"mixture", "static_eq", "hpss", "oracle_wiener", "oracle_codec_mask"} <= names
+    assert results["protocol"]["mix"] == "sum"
+    lines = pd.read_csv(exp / "all_metrics.csv")
+    ours = lines[lines["row"].str.startswith("ucr")]
+    assert set(ours["model"]) == {"seed0", "seed1"}
+    assert ours["si_sdr"].notna().any()
+    page = (exp / "report.html").read_text()
+    assert "<audio" in page and "http" not in page.replace("http://www.w3.org", "")
+    model = UCRSeparator.from_pretrained(str(exp))
+    assert model.sources == ["drums", "bass"]
+    published = torch.load(exp / "publish_dir" / "model.pth", weights_only=True)
+    assert published["infos"]["final_metrics"]
+    assert "HPSS" in text
+
+    # Again: finished training is left as it is, and a later stage runs by itself.
+    before = (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes()
+    run(recipe, "--stage", "2", "--stop_stage", "2", *arguments)
+    assert (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes() == before
+    (exp / "report.html").unlink()
+    run(recipe, "--stage", "6")
+    assert (exp / "report.html").is_file()
+
+
+def test_a_tree_of_ones_own(recipe, slakh_tree):
+    arguments = ["--slakh_dir", str(slakh_tree), "--tag", "own", "--seeds", "0", "--options", TINY]
+    text, _ = run(recipe, "--stage", "0", "--stop_stage", "2", *arguments)
+    assert "train 3" in text
+    assert (recipe / "exp" / "train_ucr_own" / "seed0" / "best_model.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--speed", "3"], "unknown option --speed"),
+        (["--stage"], "needs a value"),
+        (["--stage", "9"], "go from 0 to 6"),
+        (["--model", "wavenet"], "--model wavenet"),
+        (["--conf", "nowhere.yml"], "nowhere.yml does not exist"),
+        (["--slakh_dir", "nowhere", "--stop_stage", "0"], "nowhere"),
+        (["--stage", "1", "--stop_stage", "1", "--options", "--data.colour red"], "colour"),
+        (["--stage", "2", "--stop_stage", "2", "--tag", "x"], "stage 1"),
+        (["--stage", "3", "--stop_stage", "3", "--tag", "y"], "no best_model.pth"),
+        (["--stage", "6", "--tag", "z"], "final_metrics.json"),
+    ],
+)
+def test_bad_options_are_one_line(recipe, arguments, words):
+    _, error = run(recipe, "--options", "--data.cache empty", *arguments, code=2)
+    lines = [line for line in error.splitlines() if "error:" in line]
+    assert len(lines) == 1 and words in lines[0]
+
+
+def test_help(recipe):
+    text, _ = run(recipe, "--help")
+    assert "--slakh_dir" in text and "Stages" in text and not text.startswith("#")
