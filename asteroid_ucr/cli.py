@@ -166,7 +166,7 @@ def _separate(options: argparse.Namespace) -> int:
                     options.steps,
                     options.seed,
                     options.chunk,
-                    lambda done: bar.update(round(100 * done) - bar.n),  # noqa: B023
+                    lambda done: bar.update(round(100 * done) - bar.n),
                 )
             except UserError as error:
                 failed += 1

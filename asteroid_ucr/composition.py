@@ -17,7 +17,9 @@ Composition = Callable[[Tensor], Tensor]
 
 
 def mean(components: Tensor) -> Tensor:
-    """The paper's default (Bindi & Esling 2024, section 3): a component alone has the mixture's scale.
+    """The paper's default (Bindi & Esling 2024, section 3).
+
+    A component by itself then has the mixture's scale.
 
     Args:
         components: `(batch, n_src, channels, frames)`.
@@ -28,7 +30,7 @@ def mean(components: Tensor) -> Tensor:
     return components.mean(1)
 
 
-def sum(components: Tensor) -> Tensor:  # noqa: A001 - the operator's name in configurations
+def sum(components: Tensor) -> Tensor:  # the operator's name in configurations
     """Adds the latents; shapes as in `mean`."""
     return components.sum(1)
 

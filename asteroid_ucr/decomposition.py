@@ -79,7 +79,7 @@ class Decomposition(nn.Module):
         return self.denoiser(x_alpha, alpha, rearrange(z, "b n d t -> (b n) d t"))
 
     def loss(self, latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
-        """‖compose_i D(x_α, α, z_i) − x‖² (Bindi & Esling 2024, section 3), on standardised latents.
+        """‖compose_i D(x_α, α, z_i) − x‖² (Bindi & Esling 2024, section 3), standardised.
 
         For variant "d" the composed estimate is turned back into the difference that the network
         predicts, x − ε, so that the two variants differ in their weighting alone.

@@ -8,6 +8,7 @@ posterior mean of x (variant "c") or of x − ε (variant "d"); the sampler foll
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ def sample(
         raise ValueError(f"alpha_start must lie in [0, 1), got {alpha_start}.")
     grid = torch.linspace(alpha_start, 1.0, steps + 1).tolist()
     x = noise
-    for step, (now, following) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+    for step, (now, following) in enumerate(pairwise(grid)):
         alpha = torch.full((x.shape[0],), now, device=x.device, dtype=x.dtype)
         target = estimate(denoiser(x, alpha), x, alpha, variant)
         # Moving along (target − noise) for (following − now), with the noise that x implies.
@@ -103,6 +104,7 @@ def frame_noise(
         first: number of the first frame, from the start of the signal; may be negative.
         frames: how many.
         seed: any integer.
+        device: where to put it.
 
     Returns:
         Noise `(1, channels, frames)`, float32.

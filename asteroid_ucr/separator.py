@@ -80,8 +80,8 @@ class UCRSeparator(BaseModel):
             )
         if codec_fingerprint not in (None, built.fingerprint):
             raise UserError(
-                f"The model was trained with another codec ({codec_fingerprint}) than the one found "
-                f"here ({built.fingerprint}): provide the codec weights that it was trained with."
+                f"The model was trained with another codec ({codec_fingerprint}) than the one "
+                f"found here ({built.fingerprint}): provide the codec weights of its training."
             )
         if len(set(sources)) != len(sources) or not sources:
             raise UserError(f"sources {list(sources)} must be different names, at least one.")
@@ -174,7 +174,7 @@ class UCRSeparator(BaseModel):
             wav: as in `forward`.
             steps: of the sampler.
             seed: of the sampler's noise.
-            first_frame: latent frame at which `wav` starts in a longer signal; the noise follows it.
+            first_frame: latent frame at which `wav` starts in a longer signal, for the noise.
             gain: brings the longer signal to the training level; None measures `wav` itself.
 
         Returns:
@@ -254,8 +254,8 @@ class UCRSeparator(BaseModel):
             wav = wav[:, None]
         if wav.ndim != 3 or wav.shape[1] != 1:
             raise UserError(
-                f"The waveform has shape {tuple(wav.shape)}: give (batch, 1, time) or (batch, time); "
-                "average the channels, or let the command `asteroid-ucr separate` keep them."
+                f"The waveform has shape {tuple(wav.shape)}: give (batch, 1, time) or (batch, "
+                "time); average the channels, or let the command `asteroid-ucr separate` keep them."
             )
         if wav.shape[-1] == 0:
             raise UserError("The waveform has zero length: it holds no samples.")
@@ -311,7 +311,7 @@ class UCRSeparator(BaseModel):
         return {**self._args, "steps": self.steps, "seed": self.seed, "refine": self.refine}
 
     def serialize(self) -> dict[str, Any]:
-        """The model as a dictionary of plain types, which `torch.load` reads with `weights_only`."""
+        """The model as plain types, which `torch.load` reads with `weights_only`."""
         conf = super().serialize()
         conf["state_dict"] = {key: value.cpu() for key, value in conf["state_dict"].items()}
         versions = conf["infos"]["software_versions"]

@@ -94,8 +94,8 @@ def test_a_tree_of_ones_own(recipe, slakh_tree):
         (["--slakh_dir", "nowhere", "--stop_stage", "0"], "nowhere"),
         (["--stage", "1", "--stop_stage", "1", "--options", "--data.colour red"], "colour"),
         (["--stage", "2", "--stop_stage", "2", "--tag", "x"], "stage 1"),
-        (["--stage", "3", "--stop_stage", "3", "--tag", "y"], "no best_model.pth"),
-        (["--stage", "6", "--tag", "z"], "final_metrics.json"),
+        (["--stage", "3", "--stop_stage", "3", "--tag", "y"], "no model exp/train_ucr_y/seed0"),
+        (["--stage", "6", "--tag", "z"], "run the evaluation first"),
     ],
 )
 def test_bad_options_are_one_line(recipe, arguments, words):

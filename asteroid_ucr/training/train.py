@@ -26,9 +26,10 @@ VALIDATION_SEED = 2**31  # crops unlike those of any training seed
 
 
 def cache_folder(config: RecipeConfig, split: str) -> Path:
-    """Where the cache of a split lies: one folder for each set of sources, policy and codec."""
+    """Where the cache of a split lies: a folder for each tree, set of sources and codec."""
+    dataset = Path(config.data.root).resolve().name
     name = "-".join([*config.data.sources, config.data.mix, config.codec.name])
-    return Path(config.data.cache) / name / split
+    return Path(config.data.cache) / dataset / name / split
 
 
 class LatentData(pl.LightningDataModule):

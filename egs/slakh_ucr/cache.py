@@ -12,6 +12,7 @@ from asteroid_ucr.training.train import cache_folder
 
 
 def main() -> None:
+    """Runs the stage."""
     config, _ = parse_recipe(recipe_parser(__doc__))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     codec = build_codec(config.codec.name, **config.codec.options()).to(device)

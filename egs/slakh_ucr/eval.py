@@ -13,6 +13,7 @@ from asteroid_ucr.evaluation.recipe import evaluate_runs
 
 
 def main() -> None:
+    """Runs the stage."""
     parser = recipe_parser(__doc__)
     parser.add_argument("--exp_dir", required=True, help="folder for the results")
     parser.add_argument("--runs", nargs="+", required=True, help="training seeds")

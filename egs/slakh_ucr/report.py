@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from asteroid_ucr.cli import exit_code
+from asteroid_ucr.evaluation.package import write_package
 from asteroid_ucr.evaluation.report import write_report
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -12,8 +13,10 @@ parser.add_argument("--exp_dir", required=True, type=Path, help="folder of an ev
 
 
 def main() -> None:
+    """Runs the stage."""
     options = parser.parse_args()
     print(f"wrote {write_report(options.exp_dir)}")
+    print(f"wrote {write_package(options.exp_dir)}")
 
 
 if __name__ == "__main__":

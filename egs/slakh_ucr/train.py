@@ -8,6 +8,7 @@ from asteroid_ucr.training.train import train
 
 
 def main() -> None:
+    """Runs the stage."""
     parser = recipe_parser(__doc__)
     parser.add_argument("--exp_dir", required=True, help="folder for weights and logs")
     parser.add_argument("--resume", default="auto", help="auto, none, or a checkpoint")

@@ -17,6 +17,7 @@ parser.add_argument("--workers", type=int, default=2)
 
 
 def main() -> None:
+    """Runs the stage."""
     options = parser.parse_args()
     build(
         options.out,
