@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Prints a Python that can import asteroid_ucr: the one given as the first argument, `python3`, or
-# that of .venv beside this file, which is made and filled when none of them can.
+# Prints a Python that can import asteroid_ucr: the one given as the first argument, or `python3`, or
+# that of .venv beside this file, which is made and filled when neither of them can.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=$root/.venv
 can_import() { command -v "$1" >/dev/null && (cd / && "$1" -c 'import asteroid_ucr, pytest' 2>/dev/null); }
 
-for python in "${1:-}" python3 "$venv/bin/python"; do
-  if [ -n "$python" ] && can_import "$python"; then
+if [ -n "${1:-}" ]; then
+  can_import "$1" || { echo "error: $1 cannot import asteroid_ucr: name another Python." >&2; exit 2; }
+  echo "$1"
+  exit
+fi
+for python in python3 "$venv/bin/python"; do
+  if can_import "$python"; then
     echo "$python"
     exit
   fi

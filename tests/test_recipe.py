@@ -90,6 +90,7 @@ def test_a_tree_of_ones_own(recipe, slakh_tree):
         (["--stage"], "needs a value"),
         (["--stage", "9"], "go from 0 to 6"),
         (["--model", "wavenet"], "--model wavenet"),
+        (["--python_path", "/nowhere/python"], "/nowhere/python"),
         (["--conf", "nowhere.yml"], "nowhere.yml does not exist"),
         (["--slakh_dir", "nowhere", "--stop_stage", "0"], "nowhere"),
         (["--stage", "1", "--stop_stage", "1", "--options", "--data.colour red"], "colour"),

@@ -47,7 +47,7 @@ def experiment(model, tmp_path_factory):
     log = pd.DataFrame(
         {
             "step": [0, 10, 10, 20],
-            "loss": [1.0, 0.8, np.nan, 0.7],
+            "loss_epoch": [1.0, 0.8, np.nan, 0.7],
             "val_loss": [np.nan, np.nan, 0.9, np.nan],
         }
     )
@@ -170,4 +170,4 @@ def test_charts_take_their_colours_from_the_page():
     svg = figures.score_dots({"A": np.array([1.0, np.nan, 2.0]), "B": np.array([])}, {"A"}, "x")
     assert "var(--accent)" in svg and "var(--ink)" in svg
     assert not re.search(r"#0[1-9a-d]0[1-9a-d]0[1-9a-d]", svg)
-    assert figures.training_curve(pd.DataFrame({"step": [1], "other": [2.0]})) is None
+    assert figures.training_curve({"run": pd.DataFrame({"step": [1], "other": [2.0]})}) is None

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from asteroid_ucr.codecs.base import Codec
-from asteroid_ucr.codecs.encodec import EncodecCodec
+from asteroid_ucr.codecs.encodec import EncodecCodec, OwnCodec
 from asteroid_ucr.codecs.mel import MelCodec
 from asteroid_ucr.errors import UserError
 
-CODECS: dict[str, type[Codec]] = {"mel": MelCodec, "encodec_24khz": EncodecCodec}
+CODECS: dict[str, type[Codec]] = {"mel": MelCodec, "encodec_24khz": EncodecCodec, "ucr_24khz": OwnCodec}
 
 
 def build_codec(name: str, **options: Any) -> Codec:
     """Builds a codec by name.
 
     Args:
-        name: "mel" (needs no weights) or "encodec_24khz".
+        name: "mel" (needs no weights), "ucr_24khz" (has them) or "encodec_24khz".
         **options: of the codec's constructor.
 
     Raises:
@@ -35,4 +35,4 @@ def build_codec(name: str, **options: Any) -> Codec:
         raise UserError(f"codec {name!r} does not take these options: {error}.") from error
 
 
-__all__ = ["CODECS", "Codec", "EncodecCodec", "MelCodec", "build_codec"]
+__all__ = ["CODECS", "Codec", "EncodecCodec", "MelCodec", "OwnCodec", "build_codec"]

@@ -1,24 +1,34 @@
-"""EnCodec's latents: continuous, de-quantised (Défossez et al. 2022)."""
+"""EnCodec's latents (Défossez et al. 2022): with the published weights, or with our own."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
 from encodec import EncodecModel
+from encodec.modules import SEANetDecoder, SEANetEncoder
+from encodec.quantization import ResidualVectorQuantizer
 from torch import Tensor
 
 from asteroid_ucr.codecs.base import Codec
 from asteroid_ucr.errors import UserError
+from asteroid_ucr.files import atomic_path
 
 PUBLISHED_FILE = "encodec_24khz-d7cc33bc.th"  # the name holds the start of its SHA-256
 PUBLISHED_URL = f"https://dl.fbaipublicfiles.com/encodec/v0/{PUBLISHED_FILE}"
 BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)
+OWN_FILE = Path(__file__).resolve().parents[1] / "models" / "codec_ucr_24khz.pth"
+_KIND = "asteroid-ucr codec v1"
+# What the quantiser needs only to go on learning; a codec file holds its codebooks alone.
+_LEARNING_STATE = ("cluster_size", "embed_avg")
 
 
 class EncodecCodec(Codec):
@@ -53,11 +63,14 @@ class EncodecCodec(Codec):
                 f"one of {', '.join(map(str, BANDWIDTHS))} kbit/s."
             )
         self.bandwidth = bandwidth
-        self.model = load_weights(weights) if weights else load_published(codec_dir)
+        self.model = self._load(weights, codec_dir)
         self.model.eval().requires_grad_(False)
         if bandwidth:
             self.model.set_target_bandwidth(bandwidth)
         self._fingerprint = self._digest()
+
+    def _load(self, weights: str | None, codec_dir: str | None) -> EncodecModel:
+        return load_weights(weights) if weights else load_published(codec_dir)
 
     def train(self, mode: bool = True) -> EncodecCodec:
         """Stays in evaluation mode: in training mode EnCodec's quantiser moves its codebooks."""
@@ -89,6 +102,126 @@ class EncodecCodec(Codec):
     def decode(self, latents: Tensor, length: int) -> Tensor:
         wav = self.model.decoder(latents)[..., :length]
         return F.pad(wav, (0, length - wav.shape[-1]))
+
+
+class OwnCodec(EncodecCodec):
+    """A smaller EnCodec of our own, trained on rendered music; its weights are in the package.
+
+    It has the shape of EnCodec 24 kHz (128 channels, 75 frames/s) and its bandwidths. How well it
+    keeps sounds is in `models/codec_ucr_24khz.md`.
+
+    Args:
+        bandwidth: in kbit/s, one of 1.5, 3, 6, 12, 24; 0 gives un-quantised latents, which this
+            codec keeps far better.
+        codec_dir: has no effect here: nothing is downloaded. It is taken because every recipe
+            passes it.
+        weights: a codec file from `egs/slakh_ucr/train_codec.py`, instead of the package's.
+    """
+
+    name = "ucr_24khz"
+
+    def __init__(
+        self, bandwidth: float = 0.0, codec_dir: str | None = None, weights: str | None = None
+    ):
+        super().__init__(bandwidth, codec_dir, weights)
+
+    def _load(self, weights: str | None, codec_dir: str | None) -> EncodecModel:
+        return load_codec(weights or OWN_FILE)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What distinguishes one network of EnCodec's kind from another.
+
+    All have one audio channel at 24 kHz, 128 latent channels, strides 2, 4, 5, 8, causal
+    convolutions and weight normalisation.
+
+    Attributes:
+        n_filters: width at the audio's rate; it doubles at each stride. EnCodec has 32.
+        n_residual_layers: residual blocks before each stride. EnCodec has 1.
+        lstm: recurrent layers at the latents' rate. EnCodec has 2.
+        true_skip: identities in the residual blocks, where EnCodec has convolutions.
+        bins: entries of a codebook; 1024 give 0.75 kbit/s each.
+        n_q: number of codebooks; 32 of 1024 entries give 24 kbit/s.
+    """
+
+    n_filters: int = 32
+    n_residual_layers: int = 1
+    lstm: int = 2
+    true_skip: bool = False
+    bins: int = 1024
+    n_q: int = 32
+
+
+def build_network(
+    architecture: Architecture, kmeans_iters: int = 50, threshold_ema_dead_code: float = 2
+) -> EncodecModel:
+    """An untrained network, made of the modules of the package `encodec`.
+
+    Args:
+        architecture: its size.
+        kmeans_iters: of a codebook's first fit.
+        threshold_ema_dead_code: entries chosen less often than this per step are drawn anew.
+    """
+    common = {
+        "dimension": EncodecCodec.channels,
+        "n_filters": architecture.n_filters,
+        "n_residual_layers": architecture.n_residual_layers,
+        "lstm": architecture.lstm,
+        "true_skip": architecture.true_skip,
+        "ratios": [8, 5, 4, 2],
+        "causal": True,
+        "norm": "weight_norm",
+    }
+    quantizer = ResidualVectorQuantizer(
+        dimension=EncodecCodec.channels,
+        n_q=architecture.n_q,
+        bins=architecture.bins,
+        kmeans_iters=kmeans_iters,
+        threshold_ema_dead_code=threshold_ema_dead_code,
+    )
+    return EncodecModel(
+        SEANetEncoder(**common),
+        SEANetDecoder(**common),
+        quantizer,
+        list(BANDWIDTHS),
+        EncodecCodec.sample_rate,
+        channels=1,
+    )
+
+
+def save_codec(path: str | Path, architecture: Architecture, state: Mapping[str, Tensor]) -> None:
+    """Writes a codec file: the architecture and the weights in half precision, plain types only."""
+    kept = {k: v.half() for k, v in state.items() if not k.endswith(_LEARNING_STATE)}
+    with atomic_path(path) as temporary:
+        torch.save(
+            {"kind": _KIND, "architecture": asdict(architecture), "state_dict": kept}, temporary
+        )
+
+
+def load_codec(path: str | Path) -> EncodecModel:
+    """Loads a codec file, building the network that it describes.
+
+    Raises:
+        UserError: if the file is missing, damaged or something else.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"Codec weights {path} do not exist: check the option codec.weights.")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(stored, dict) or stored.get("kind") != _KIND:
+            raise ValueError("it is of another kind")
+        model = build_network(Architecture(**stored["architecture"]))
+        state = {k: v.float() for k, v in stored["state_dict"].items()}
+        missing, foreign = model.load_state_dict(state, strict=False)
+        if foreign or any(not key.endswith(_LEARNING_STATE) for key in missing):
+            raise ValueError("its weights are not those of its architecture")
+    except (RuntimeError, ValueError, TypeError, OSError, KeyError, EOFError, UnpicklingError) as e:
+        raise UserError(
+            f"{path} is not a codec file of asteroid-ucr ({_first_line(e)}): give one that "
+            "egs/slakh_ucr/train_codec.py wrote."
+        ) from e
+    return model
 
 
 def load_published(codec_dir: str | Path | None = None) -> EncodecModel:

@@ -80,22 +80,29 @@ def spectrogram_image(wav: Tensor, sample_rate: int, top_db: float) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def training_curve(log: pd.DataFrame) -> str | None:
-    """The losses over training steps, from a Lightning CSV log; None where it has none.
+def training_curve(logs: Mapping[str, pd.DataFrame]) -> str | None:
+    """The losses over training steps, from Lightning's CSV logs; None where they have none.
 
     Args:
-        log: columns `step`, and `loss` or `val_loss` with gaps.
+        logs: for each run its log, with columns `step`, and `loss_epoch` or `val_loss` with gaps.
     """
-    curves = [(name, log[["step", name]].dropna()) for name in ("loss", "val_loss") if name in log]
-    curves = [(name, curve) for name, curve in curves if len(curve)]
+    styles = {"loss_epoch": (FAINT, 1.0, "training"), "val_loss": (ACCENT, 1.8, "validation")}
+    curves = [
+        (name, log[["step", name]].dropna())
+        for log in logs.values()
+        for name in styles
+        if name in log and log[name].notna().any()
+    ]
     if not curves:
         return None
     figure, axes = _canvas(6.4, 2.6)
-    styles = {"loss": (FAINT, 1.0, "training"), "val_loss": (ACCENT, 1.8, "validation")}
+    labelled: set[str] = set()
     for name, curve in curves:
         color, width, label = styles[name]
         marker = "o" if len(curve) < 3 else None
+        label = None if name in labelled else label  # one entry in the legend for all runs
         axes.plot(curve["step"], curve[name], color=color, lw=width, label=label, marker=marker)
+        labelled.add(name)
     values = pd.concat([curve[name] for name, curve in curves])
     if values.min() > 0 and values.max() > 10 * values.min():
         axes.set_yscale("log")

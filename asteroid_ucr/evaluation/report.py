@@ -38,7 +38,8 @@ def write_report(
 
     Args:
         exp_dir: folder with `final_metrics.json`, `all_metrics.csv` and `examples/` as `evaluate`
-            writes them; `logs/**/metrics.csv` (Lightning's) adds the training curve.
+            writes them; `logs/**/metrics.csv` (Lightning's), there or in folders of
+            runs, adds the training curve.
         model: for the component latents; by default `best_model.pth` in the folder, if it is there.
         out: name of the page, relative to the folder, or an absolute path.
 
@@ -205,8 +206,19 @@ def _latents(
 
 
 def _curve(folder: Path) -> Markup | None:
-    logs = sorted(folder.glob("logs/**/metrics.csv"))
-    if not logs:
-        return None
-    svg = figures.training_curve(pd.read_csv(logs[-1]))
+    """Losses of all runs in the folder; the parts of a resumed run are joined."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for path in sorted(folder.glob("**/logs/**/metrics.csv")):
+        run = path.relative_to(folder).parts[0]
+        parts.setdefault(run, []).append(pd.read_csv(path))
+    svg = figures.training_curve({run: _joined(logs) for run, logs in parts.items()})
     return None if svg is None else Markup(svg)
+
+
+def _joined(logs: list[pd.DataFrame]) -> pd.DataFrame:
+    """Logs of a run, earliest first, each without the steps that the next one repeats."""
+    kept = [
+        log[log["step"] < following["step"].min()]
+        for log, following in zip(logs, logs[1:], strict=False)
+    ]
+    return pd.concat([*kept, logs[-1]], ignore_index=True)
