@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -217,8 +218,5 @@ def _curve(folder: Path) -> Markup | None:
 
 def _joined(logs: list[pd.DataFrame]) -> pd.DataFrame:
     """Logs of a run, earliest first, each without the steps that the next one repeats."""
-    kept = [
-        log[log["step"] < following["step"].min()]
-        for log, following in zip(logs, logs[1:], strict=False)
-    ]
+    kept = [log[log["step"] < following["step"].min()] for log, following in pairwise(logs)]
     return pd.concat([*kept, logs[-1]], ignore_index=True)

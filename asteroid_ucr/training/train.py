@@ -134,6 +134,7 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
         logger=CSVLogger(exp_dir, "logs", version=f"from_epoch_{_epoch_of(checkpoint)}"),
         callbacks=[WarmEMA(settings.ema_decay), best, LearningRateMonitor("step")],
         num_sanity_val_steps=0,
+        enable_model_summary=False,
     )
     data = LatentData(config, train_cache, validation_cache)
     # Checkpoints hold the optimizer's state and more than tensors; they are this run's own.
