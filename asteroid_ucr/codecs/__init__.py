@@ -9,7 +9,11 @@ from asteroid_ucr.codecs.encodec import EncodecCodec, OwnCodec
 from asteroid_ucr.codecs.mel import MelCodec
 from asteroid_ucr.errors import UserError
 
-CODECS: dict[str, type[Codec]] = {"mel": MelCodec, "encodec_24khz": EncodecCodec, "ucr_24khz": OwnCodec}
+CODECS: dict[str, type[Codec]] = {
+    "mel": MelCodec,
+    "encodec_24khz": EncodecCodec,
+    "ucr_24khz": OwnCodec,
+}
 
 
 def build_codec(name: str, **options: Any) -> Codec:

@@ -22,6 +22,7 @@ from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.seeding import generator_for
 from asteroid_ucr.training.codec_config import CodecRecipeConfig
 from asteroid_ucr.training.codec_data import CodecStore, build_store
+from asteroid_ucr.training.codec_init import initialise
 from asteroid_ucr.training.codec_losses import (
     Balancer,
     MelLoss,
@@ -33,6 +34,7 @@ from asteroid_ucr.training.codec_losses import (
 
 VALIDATION_SEED = 2**31  # crops unlike those of any training seed
 VALIDATION_SECONDS = 2.0
+START_ITEMS = 32  # crops by which the layers are scaled at the start
 _BALANCED = ("sdr", "l1", "mel", "adversarial", "feature")
 
 
@@ -78,13 +80,23 @@ class CodecTrainer:
         for name in ("model", "discriminator", "optimizer", "critic_optimizer", "balancer"):
             getattr(self, name).load_state_dict(state[name])
 
+    @property
+    def total(self) -> int:
+        """Steps in all: of the optimizer, and then of the codebooks alone."""
+        return self.config.training.steps + self.config.training.codebook_steps
+
+    def start(self, store: CodecStore) -> None:
+        """Prepares the untrained network."""
+        seconds = self.config.data.seconds
+        initialise(self.model, store.batch(START_ITEMS, seconds, self.config.training.seed))
+
     def step(self, store: CodecStore) -> dict[str, float]:
-        """One optimizer step; returns its losses."""
+        """One step; returns its losses."""
+        if self.done >= self.config.training.steps:
+            return self._codebook_step(store)
         settings = self.config.training
         generator = generator_for(settings.seed, self.done)
-        wav = store.batch(
-            settings.batch_size, self.config.data.seconds, settings.seed, self.done
-        )
+        wav = store.batch(settings.batch_size, self.config.data.seconds, settings.seed, self.done)
         rate = settings.lr * learning_rate_factor(self.done, settings.warmup_steps, settings.steps)
         for optimizer in (self.optimizer, self.critic_optimizer):
             for group in optimizer.param_groups:
@@ -127,9 +139,20 @@ class CodecTrainer:
         self.done += 1
         return values if critic is None else {**values, "discriminator": critic}
 
-    def _round_trip(
-        self, wav: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    @torch.no_grad()
+    def _codebook_step(self, store: CodecStore) -> dict[str, float]:
+        """Moves all codebooks to the latents of many crops; the networks stay as they are."""
+        settings = self.config.training
+        wav = store.batch(
+            settings.codebook_batch, self.config.data.seconds, settings.seed, self.done
+        )
+        torch.manual_seed(int(generator_for(settings.seed, self.done).initial_seed()))
+        latents = self.model.encoder(wav)
+        quantised = self.model.quantizer(latents, self.model.frame_rate).quantized
+        self.done += 1
+        return {"codebook_error": ((quantised - latents).square().mean() / latents.var()).item()}
+
+    def _round_trip(self, wav: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Decoded audio, and the commitment loss of a quantised step."""
         settings, commitment = self.config.training, None
         latents = self.model.encoder(wav)
@@ -204,7 +227,8 @@ def train_codec(
     checkpoint = exp_dir / "last.ckpt"
     record_config(config, exp_dir / "conf.yml", resuming=checkpoint.is_file())
     train, validation = (
-        CodecStore(build_store(config.data, split), config.data) for split in ("train", "validation")
+        CodecStore(build_store(config.data, split), config.data)
+        for split in ("train", "validation")
     )
     trainer, rows = CodecTrainer(config), []
     spent = 0.0
@@ -213,13 +237,15 @@ def train_codec(
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
         trainer.load_state_dict(stored["trainer"])
         rows, spent = stored["log"], stored["seconds"]
+    else:
+        trainer.start(train)
 
     totals: dict[str, list[float]] = {}
-    steps = range(trainer.done, settings.steps)
-    for _ in (progress := tqdm(steps, initial=trainer.done, total=settings.steps)):
+    steps = range(trainer.done, trainer.total)
+    for _ in (progress := tqdm(steps, initial=trainer.done, total=trainer.total)):
         for name, value in trainer.step(train).items():
             totals.setdefault(name, []).append(value)
-        if trainer.done % settings.epoch_steps and trainer.done != settings.steps:
+        if trainer.done % settings.epoch_steps and trainer.done != trainer.total:
             continue
         scores = trainer.validate(validation)
         progress.set_postfix({k.removeprefix("val_si_sdr_"): f"{v:.1f}" for k, v in scores.items()})

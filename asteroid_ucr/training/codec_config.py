@@ -30,7 +30,7 @@ class CodecDataConfig:
     root: str = "data/minislakh"
     store: str = "data/codec_store"
     max_tracks: int | None = None
-    seconds: float = 0.5
+    seconds: float = 0.25
     stem_share: float = 0.5
     remix_share: float = 0.3
     quietest: float = -35.0
@@ -75,6 +75,8 @@ class CodecTrainingConfig:
         quantise_share: share of the steps, from then on, in which the latents are quantised.
         kmeans_iters: of a codebook's first fit.
         dead_code: entries chosen less often than this per step are drawn anew.
+        codebook_steps: steps after the last, in which only the codebooks learn.
+        codebook_batch: crops of each of them.
         discriminate_from: first step with the discriminator.
         discriminator_every: steps between uses of the discriminator.
         discriminator_filters: its width; EnCodec has 32.
@@ -84,14 +86,16 @@ class CodecTrainingConfig:
 
     seed: int = 0
     steps: int = 8000
-    epoch_steps: int = 250
+    epoch_steps: int = 500
     batch_size: int = 8
-    lr: float = 2e-3
+    lr: float = 1.5e-3
     warmup_steps: int = 100
-    quantise_from: int = 3000
+    quantise_from: int = 2500
     quantise_share: float = 0.5
     kmeans_iters: int = 5
-    dead_code: float = 0.03
+    dead_code: float = 0.015
+    codebook_steps: int = 100
+    codebook_batch: int = 64
     discriminate_from: int = 6000
     discriminator_every: int = 2
     discriminator_filters: int = 4
@@ -104,7 +108,9 @@ class CodecRecipeConfig:
     """All sections of codec.yml."""
 
     data: CodecDataConfig = field(default_factory=CodecDataConfig)
-    network: Architecture = field(default_factory=Architecture)
+    network: Architecture = field(
+        default_factory=lambda: Architecture(n_filters=16, lstm=0, true_skip=True)
+    )
     loss: CodecLossConfig = field(default_factory=CodecLossConfig)
     training: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
 

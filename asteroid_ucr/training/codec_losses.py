@@ -1,4 +1,4 @@
-"""Losses of a neural codec, and the balancer that weighs them (Défossez et al. 2022, section 3.4)."""
+"""Losses of a neural codec, and their balancer (Défossez et al. 2022, section 3.4)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Trains the package's own codec on a Slakh tree; call it again to go on where it stopped.
 
-    python train_codec.py --config local/codec.yml --data.root data/minislakh \
-        --exp_dir exp/codec --minutes 20
+For example `python train_codec.py --config local/codec.yml --data.root data/minislakh --exp_dir
+exp/codec --minutes 20`, as often as it takes.
 """
 
 import sys
@@ -12,6 +12,7 @@ from asteroid_ucr.training.codec_config import codec_parser, parse_codec
 
 
 def main() -> None:
+    """Runs the command."""
     parser = codec_parser(__doc__)
     parser.add_argument("--exp_dir", required=True, help="folder for weights and logs")
     parser.add_argument("--minutes", type=float, default=None, help="stop after about this time")
