@@ -56,6 +56,8 @@ slakh_dir=$(absolute "$slakh_dir") midi_dir=$(absolute "$midi_dir") soundfont=$(
 [ -f "$conf" ] || fail "--conf $conf does not exist."
 
 python=$(bash ../../env.sh "$python_path")
+# Threads that spin while they wait for each other are many times slower when anything else runs.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $2"; }
 
 root=${slakh_dir:-$data_dir/minislakh}
