@@ -40,7 +40,7 @@ class CodecConfig:
     Attributes:
         name: of the codec.
         dir: folder of the codec's published weights.
-        weights: a state dict to use instead of the published weights.
+        weights: a state dict to use instead of the published weights, or a codec file.
         bandwidth: of EnCodec, in kbit/s; 0 takes its un-quantised latents.
     """
 

@@ -20,7 +20,7 @@ def build_codec(name: str, **options: Any) -> Codec:
     """Builds a codec by name.
 
     Args:
-        name: "mel" (needs no weights), "ucr_24khz" (has them) or "encodec_24khz".
+        name: "mel" (needs no weights), "encodec_24khz", or "ucr_24khz" (trained by the recipe).
         **options: of the codec's constructor.
 
     Raises:

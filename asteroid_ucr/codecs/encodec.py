@@ -25,7 +25,6 @@ from asteroid_ucr.files import atomic_path
 PUBLISHED_FILE = "encodec_24khz-d7cc33bc.th"  # the name holds the start of its SHA-256
 PUBLISHED_URL = f"https://dl.fbaipublicfiles.com/encodec/v0/{PUBLISHED_FILE}"
 BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)
-OWN_FILE = Path(__file__).resolve().parents[1] / "models" / "codec_ucr_24khz.pth"
 _KIND = "asteroid-ucr codec v1"
 # What the quantiser needs only to go on learning; a codec file holds its codebooks alone.
 _LEARNING_STATE = ("cluster_size", "embed_avg")
@@ -105,17 +104,15 @@ class EncodecCodec(Codec):
 
 
 class OwnCodec(EncodecCodec):
-    """A smaller EnCodec of our own, trained on rendered music; its weights are in the package.
+    """A codec of EnCodec's kind and any width, trained by `egs/slakh_ucr/train_codec.py`.
 
-    It has the shape of EnCodec 24 kHz (128 channels, 75 frames/s) and its bandwidths. How well it
-    keeps sounds is in `models/codec_ucr_24khz.md`.
+    It has the shape of EnCodec 24 kHz (128 channels, 75 frames/s) and its bandwidths.
 
     Args:
-        bandwidth: in kbit/s, one of 1.5, 3, 6, 12, 24; 0 gives un-quantised latents, which this
-            codec keeps far better.
+        bandwidth: in kbit/s, one of 1.5, 3, 6, 12, 24; 0 gives un-quantised latents.
         codec_dir: has no effect here: nothing is downloaded. It is taken because every recipe
             passes it.
-        weights: a codec file from `egs/slakh_ucr/train_codec.py`, instead of the package's.
+        weights: the codec file; the package has none of its own.
     """
 
     name = "ucr_24khz"
@@ -124,9 +121,19 @@ class OwnCodec(EncodecCodec):
         self, bandwidth: float = 0.0, codec_dir: str | None = None, weights: str | None = None
     ):
         super().__init__(bandwidth, codec_dir, weights)
+        self.weights = weights
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"bandwidth": self.bandwidth, "weights": self.weights}
 
     def _load(self, weights: str | None, codec_dir: str | None) -> EncodecModel:
-        return load_codec(weights or OWN_FILE)
+        if weights is None:
+            raise UserError(
+                "The codec 'ucr_24khz' comes without weights: train them by "
+                "egs/slakh_ucr/train_codec.py and name the file by --codec.weights."
+            )
+        return load_codec(weights)
 
 
 @dataclass(frozen=True)
