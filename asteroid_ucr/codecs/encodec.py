@@ -199,7 +199,14 @@ def build_network(
 
 def save_codec(path: str | Path, architecture: Architecture, state: Mapping[str, Tensor]) -> None:
     """Writes a codec file: the architecture and the weights in half precision, plain types only."""
-    kept = {k: v.half() for k, v in state.items() if not k.endswith(_LEARNING_STATE)}
+    # Codebook entries that were never chosen can lie beyond half precision's range: as infinities
+    # they would make every distance to the codebook NaN.
+    limit = torch.finfo(torch.half).max
+    kept = {
+        k: v.clamp(-limit, limit).half()
+        for k, v in state.items()
+        if not k.endswith(_LEARNING_STATE)
+    }
     with atomic_path(path) as temporary:
         torch.save(
             {"kind": _KIND, "architecture": asdict(architecture), "state_dict": kept}, temporary
