@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from asteroid_ucr.errors import UserError
+from asteroid_ucr.files import atomic_path
 
 
 @dataclass
@@ -176,3 +179,34 @@ def parse_recipe(
     made = parser.instantiate_classes(parsed)
     sections = {name: getattr(made, name) for name in RecipeConfig.__dataclass_fields__}
     return RecipeConfig(**sections), parsed
+
+
+def record_config(
+    sections: dict[str, dict[str, Any]],
+    path: Path,
+    resuming: bool,
+    free: set[tuple[str, str]],
+) -> None:
+    """Records a run's configuration; when resuming, checks that it is the run's own.
+
+    Args:
+        sections: options by section.
+        path: of the YAML file.
+        resuming: whether the run goes on from a checkpoint.
+        free: sections and options that may change without making it another run.
+
+    Raises:
+        UserError: if a resumed run was configured differently.
+    """
+    if resuming and path.is_file():
+        stored = yaml.safe_load(path.read_text())
+        for section, options in sections.items():
+            for option, value in options.items():
+                before = stored.get(section, {}).get(option)
+                if before != value and (section, option) not in free:
+                    raise UserError(
+                        f"{path.parent} was trained with {section}.{option} = {before!r}, not "
+                        f"{value!r}: restore the option, or choose another experiment folder."
+                    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(sections, sort_keys=False))

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from encodec.msstftd import MultiScaleSTFTDiscriminator
 from fast_bss_eval import si_sdr
 from torch import Tensor
 from tqdm import tqdm
 
 from asteroid_ucr.codecs.encodec import BANDWIDTHS, build_network, save_codec
+from asteroid_ucr.config import record_config
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.seeding import generator_for
@@ -225,7 +225,7 @@ def train_codec(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     checkpoint = exp_dir / "last.ckpt"
-    record_config(config, exp_dir / "conf.yml", resuming=checkpoint.is_file())
+    record_config(dataclasses.asdict(config), exp_dir / "conf.yml", checkpoint.is_file(), _FREE)
     train, validation = (
         CodecStore(build_store(config.data, split), config.data)
         for split in ("train", "validation")
@@ -276,24 +276,3 @@ def _write(
 
 # What may change between a run and its resumption without making it another run.
 _FREE = {("data", "root"), ("data", "store"), ("training", "validation_items")}
-
-
-def record_config(config: CodecRecipeConfig, path: Path, resuming: bool) -> None:
-    """Records the configuration; when resuming, checks that it is the run's own.
-
-    Raises:
-        UserError: if a resumed run was configured differently.
-    """
-    sections = dataclasses.asdict(config)
-    if resuming and path.is_file():
-        stored = yaml.safe_load(path.read_text())
-        for section, options in sections.items():
-            for option, value in options.items():
-                before = stored.get(section, {}).get(option)
-                if before != value and (section, option) not in _FREE:
-                    raise UserError(
-                        f"{path.parent} was trained with {section}.{option} = {before!r}, not "
-                        f"{value!r}: restore the option, or choose another experiment folder."
-                    )
-    with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(sections, sort_keys=False))

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.config import RecipeConfig
+from asteroid_ucr.config import RecipeConfig, record_config
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.data.encode import cache_metadata
@@ -97,7 +96,8 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     """
     exp_dir = make_folder(exp_dir)
     checkpoint = find_checkpoint(exp_dir, resume)
-    write_config(config, exp_dir / "conf.yml", resuming=checkpoint is not None)
+    sections = {k: v for k, v in dataclasses.asdict(config).items() if k != "evaluation"}
+    record_config(sections, exp_dir / "conf.yml", checkpoint is not None, _FREE)
     settings = config.training
     codec = build_codec(config.codec.name, **config.codec.options())
     train_cache, validation_cache = (
@@ -169,27 +169,6 @@ def find_checkpoint(exp_dir: Path, resume: str) -> Path | None:
 
 # What may change between a run and its resumption without making it another run.
 _FREE = {("data", "workers"), ("training", "devices"), ("training", "accelerator")}
-
-
-def write_config(config: RecipeConfig, path: Path, resuming: bool) -> None:
-    """Records the configuration; when resuming, checks that it is the run's own.
-
-    Raises:
-        UserError: if a resumed run was configured differently.
-    """
-    sections = {k: v for k, v in dataclasses.asdict(config).items() if k != "evaluation"}
-    if resuming and path.is_file():
-        stored = yaml.safe_load(path.read_text())
-        for section, options in sections.items():
-            for option, value in options.items():
-                before = stored.get(section, {}).get(option)
-                if before != value and (section, option) not in _FREE:
-                    raise UserError(
-                        f"{path.parent} was trained with {section}.{option} = {before!r}, not "
-                        f"{value!r}: restore the option, or choose another experiment folder."
-                    )
-    with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(sections, sort_keys=False))
 
 
 def _precision(name: str) -> str:
