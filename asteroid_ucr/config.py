@@ -68,6 +68,7 @@ class ModelConfig:
     trunk: Literal["separate", "shared"] = "separate"
     denoiser_widths: list[int] = field(default_factory=lambda: [128, 256, 256, 512])
     denoiser_kernels: list[int] = field(default_factory=lambda: [5, 3, 3, 3])
+    time_embedding: bool = True
     composition: Literal["mean", "sum", "power_sum"] = "mean"
     variant: Literal["c", "d"] = "c"
 

@@ -41,6 +41,7 @@ class UCRSeparator(BaseModel):
         trunk: "separate" or "shared" semantic encoders.
         denoiser_widths: channels of the denoiser's levels.
         denoiser_kernels: kernel sizes of the denoiser's levels.
+        time_embedding: whether the denoiser is told α.
         composition: "mean", "sum" or "power_sum".
         variant: what the denoiser predicts, "c" or "d".
         steps: default number of sampler steps; 1 is the conditional mean.
@@ -64,6 +65,7 @@ class UCRSeparator(BaseModel):
         trunk: str = "separate",
         denoiser_widths: Sequence[int] = (128, 256, 256, 512),
         denoiser_kernels: Sequence[int] = (5, 3, 3, 3),
+        time_embedding: bool = True,
         composition: str = "mean",
         variant: str = "c",
         steps: int = 1,
@@ -91,7 +93,13 @@ class UCRSeparator(BaseModel):
             SemanticEncoder(
                 built.channels, len(sources), latent_dim, tuple(encoder_widths), trunk=trunk
             ),
-            UNet1d(built.channels, latent_dim, tuple(denoiser_widths), tuple(denoiser_kernels)),
+            UNet1d(
+                built.channels,
+                latent_dim,
+                tuple(denoiser_widths),
+                tuple(denoiser_kernels),
+                embedding_dim=256 if time_embedding else None,
+            ),
             build_composition(composition, built),
             built.channels,
             variant,
@@ -110,6 +118,7 @@ class UCRSeparator(BaseModel):
             "trunk": trunk,
             "denoiser_widths": list(denoiser_widths),
             "denoiser_kernels": list(denoiser_kernels),
+            "time_embedding": time_embedding,
             "composition": composition,
             "variant": variant,
             "sample_rate": built.sample_rate,

@@ -25,7 +25,8 @@ class UNet1d(nn.Module):
         widths: channels of each level, from the top down. The reference (Bindi & Esling 2024)
             has 128, 256, 256, 512 behind 128 input channels.
         kernel_sizes: of each level's blocks; odd.
-        embedding_dim: size of the embedding of α.
+        embedding_dim: size of the embedding of α; None leaves α out, so that the network must do
+            without it, as the authors' published code does by mistake.
         heads: attention heads at the deepest level.
     """
 
@@ -35,7 +36,7 @@ class UNet1d(nn.Module):
         condition_channels: int = 1,
         widths: Sequence[int] = (128, 256, 256, 512),
         kernel_sizes: Sequence[int] = (5, 3, 3, 3),
-        embedding_dim: int = 256,
+        embedding_dim: int | None = 256,
         heads: int = 8,
     ):
         super().__init__()
@@ -44,7 +45,7 @@ class UNet1d(nn.Module):
                 f"widths {tuple(widths)} and kernel_sizes {tuple(kernel_sizes)} differ in length."
             )
         self.stride = 2 ** len(widths)
-        self.embed = TimeEmbedding(embedding_dim)
+        self.embed = TimeEmbedding(embedding_dim) if embedding_dim else None
         above = [channels, *widths[:-1]]  # what each level receives from the one above
         levels = list(zip(above, widths, kernel_sizes, strict=True))
         conditioning = {"embedding_dim": embedding_dim, "condition_channels": condition_channels}
@@ -71,7 +72,7 @@ class UNet1d(nn.Module):
         frames = x.shape[-1]
         missing = -frames % self.stride
         x, condition = (F.pad(signal, (0, missing), mode="replicate") for signal in (x, condition))
-        embedding = self.embed(alpha)
+        embedding = self.embed(alpha) if self.embed is not None else None
 
         skips = []
         for block, halve in zip(self.down, self.halve, strict=True):
