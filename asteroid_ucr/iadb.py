@@ -91,6 +91,39 @@ def sample(
     return x
 
 
+def in_windows(denoiser: Denoiser, window: int) -> Denoiser:
+    """Lets a denoiser work on signals longer than it was trained on.
+
+    Windows that overlap by half are denoised one by one, and their outputs are averaged with
+    triangular weights. Used at every step of `sample`, all windows see one common signal: what
+    they say of their overlaps is reconciled before they can drift apart (Bar-Tal et al. 2023,
+    "MultiDiffusion"). Signals that fit into a window pass through as they are.
+
+    Args:
+        denoiser: of signals `(batch, …, frames)`; its output has to be an estimate of the data.
+        window: frames that it takes at a time, at least 2.
+
+    Returns:
+        A denoiser of any number of frames. Its memory does not grow but for the signal itself.
+    """
+
+    def denoise(x: Tensor, alpha: Tensor) -> Tensor:
+        frames = x.shape[-1]
+        if frames <= window:
+            return denoiser(x, alpha)
+        ramp = torch.arange(1, window + 1, device=x.device, dtype=x.dtype)
+        weight = torch.minimum(ramp, ramp.flip(0))
+        total, weights = torch.zeros_like(x), x.new_zeros(frames)
+        starts = [*range(0, frames - window, window // 2), frames - window]
+        for start in starts:
+            span = slice(start, start + window)
+            total[..., span] += weight * denoiser(x[..., span], alpha)
+            weights[span] += weight
+        return total / weights
+
+    return denoise
+
+
 def frame_noise(
     channels: int, first: int, frames: int, seed: int, device: torch.device | str = "cpu"
 ) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile as sf
@@ -20,7 +21,9 @@ from asteroid_ucr.audio import check_samples, open_audio, resample, rms_gain
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path
 from asteroid_ucr.masking import apply_masks
-from asteroid_ucr.separator import UCRSeparator
+
+if TYPE_CHECKING:
+    from asteroid_ucr.separator import UCRSeparator
 
 CHUNK_SECONDS = 30  # whole seconds are whole numbers of latent frames and of samples at any rate
 OVERLAP_SECONDS = 2
@@ -73,7 +76,7 @@ def separate_file(
         stems = (
             _separate_chunk(model, *chunk, file.samplerate, gain, steps, seed) for chunk in chunks
         )
-        for done, piece in _crossfade(stems, OVERLAP_SECONDS * file.samplerate):
+        for done, piece in crossfade(stems, OVERLAP_SECONDS * file.samplerate):
             for writer, stem in zip(writers, piece, strict=True):
                 _write(writer, stem, folder)
             if progress is not None:
@@ -123,7 +126,7 @@ def _separate_chunk(
     return apply_masks(wav, masks, rate)[0].cpu()
 
 
-def _crossfade(pieces: Iterator[Tensor], overlap: int) -> Iterator[tuple[int, Tensor]]:
+def crossfade(pieces: Iterator[Tensor], overlap: int) -> Iterator[tuple[int, Tensor]]:
     """Joins overlapping pieces `(…, time)` linearly; yields the running length and what is done."""
     fade_in = torch.linspace(0, 1, overlap)
     done, tail = 0, None

@@ -16,6 +16,7 @@ from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.composition import build_composition
 from asteroid_ucr.decomposition import Decomposition
 from asteroid_ucr.errors import UserError
+from asteroid_ucr.generator import Generative
 from asteroid_ucr.masking import apply_masks, wiener_masks
 from asteroid_ucr.networks import SemanticEncoder, UNet1d
 from asteroid_ucr.pretrained import load_checkpoint
@@ -23,7 +24,7 @@ from asteroid_ucr.pretrained import load_checkpoint
 REFINEMENTS = ("wiener", "none")
 
 
-class UCRSeparator(BaseModel):
+class UCRSeparator(Generative, BaseModel):
     """Separates a mixture by unsupervised composable representations (Bindi & Esling 2024).
 
     An `asteroid.models.BaseModel`: `forward` maps waveforms to waveforms, and `serialize`,
@@ -47,6 +48,8 @@ class UCRSeparator(BaseModel):
         steps: default number of sampler steps; 1 is the conditional mean.
         seed: default seed of the sampler's noise.
         refine: "wiener" uses the estimates as soft masks on the mixture; "none" decodes them.
+        prior: options of the masking prior, see `asteroid_ucr.prior.MaskingPrior`; None for no
+            prior.
         sample_rate: must be the codec's; Asteroid's loader passes it.
 
     Raises:
@@ -71,6 +74,7 @@ class UCRSeparator(BaseModel):
         steps: int = 1,
         seed: int = 0,
         refine: str = "wiener",
+        prior: dict[str, Any] | None = None,
         sample_rate: float | None = None,
     ):
         local = {"codec_dir": codec_dir} if codec_dir is not None else {}
@@ -123,6 +127,9 @@ class UCRSeparator(BaseModel):
             "variant": variant,
             "sample_rate": built.sample_rate,
         }
+        self.prior = None
+        if prior is not None:
+            self.add_prior(**prior)
 
     @property
     def codec(self) -> Codec:
@@ -269,18 +276,6 @@ class UCRSeparator(BaseModel):
         if wav.shape[-1] == 0:
             raise UserError("The waveform has zero length: it holds no samples.")
         return wav
-
-    # -- generation -------------------------------------------------------------------------------
-
-    def generate(self, seconds: float, keep: dict[str, Tensor] | None = None) -> Tensor:
-        """Generates sources by a prior over component latents, given those to keep.
-
-        Raises:
-            UserError: if the model has no prior.
-        """
-        raise UserError(
-            "This model has no prior, so it cannot generate: use a model that was trained with one."
-        )
 
     # -- Asteroid's contract ----------------------------------------------------------------------
 

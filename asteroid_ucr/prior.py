@@ -1,0 +1,193 @@
+"""The masking prior: one diffusion model of all component latents, given any of them.
+
+Bindi & Esling 2024, section 3: an IADB model over the stacked component latents z = (z_1 … z_N).
+In training a random set of components is masked: these are noised and predicted, the others stay
+as they are. One network thus generates all components, or the missing ones to those it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from asteroid_ucr import iadb
+from asteroid_ucr.networks import UNet1d
+
+
+def mask_law(n_src: int, all_masked: float = 0.5) -> tuple[Tensor, Tensor]:
+    """All masks that training draws, and the probability of each.
+
+    Args:
+        n_src: number of components.
+        all_masked: probability that all are masked; the other non-empty masks share the rest
+            equally. With one component there is no other mask, and its probability is 1.
+
+    Returns:
+        Masks `(2 ** n_src − 1, n_src)`, True where masked, the last one masking all; and their
+        probabilities `(2 ** n_src − 1,)`, float64, which add up to one.
+
+    Raises:
+        ValueError: if `all_masked` is no probability, or there are no components.
+    """
+    if not 0 <= all_masked <= 1 or n_src < 1:
+        raise ValueError(f"all_masked {all_masked} must lie in [0, 1], and n_src {n_src} above 0.")
+    numbers = torch.arange(1, 2**n_src)
+    masks = (numbers[:, None] >> torch.arange(n_src)) & 1 == 1
+    others = len(masks) - 1
+    rest = (1 - all_masked) / others if others else 0.0
+    probabilities = torch.full((len(masks),), rest, dtype=torch.float64)
+    probabilities[-1] = all_masked if others else 1.0
+    return masks, probabilities
+
+
+def draw_masks(
+    batch: int, n_src: int, all_masked: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Independent masks `(batch, n_src)` by `mask_law`, True where masked."""
+    masks, probabilities = mask_law(n_src, all_masked)
+    return masks[torch.multinomial(probabilities, batch, replacement=True, generator=generator)]
+
+
+class MaskingPrior(nn.Module):
+    """A diffusion model of stacked component latents, conditioned on those that are not masked.
+
+    Inputs and outputs are component latents as the semantic encoder gives them,
+    `(batch, n_src, latent_dim, frames)`. Inside they are standardised per component and channel,
+    because the noise of the diffusion has unit variance. The network sees clean and noised
+    components side by side, and the mask, constant over a crop, as its time-varying condition.
+
+    Args:
+        n_src: number of components.
+        latent_dim: channels of each.
+        widths: channels of the U-Net's levels; the reference (Bindi & Esling 2024) has 64, 128,
+            256, 512: 7.8 million parameters for two univariate components.
+        kernel_sizes: of the levels' blocks; odd.
+        frames: length of the crops of its training, and of the windows of its use.
+        variant: what the network predicts; see `asteroid_ucr.iadb`.
+        embedding_dim: size of the embedding of α.
+    """
+
+    def __init__(
+        self,
+        n_src: int = 2,
+        latent_dim: int = 1,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        kernel_sizes: Sequence[int] = (3, 3, 3, 3),
+        frames: int = 512,
+        variant: str = "c",
+        embedding_dim: int = 64,
+    ):
+        super().__init__()
+        if variant not in iadb.VARIANTS:
+            raise ValueError(f"variant must be one of {iadb.VARIANTS}, got {variant!r}.")
+        self.n_src, self.latent_dim = n_src, latent_dim
+        self.frames, self.variant = frames, variant
+        channels, width = n_src * latent_dim, widths[0]
+        # The U-Net normalises its last layer over time. With a channel or two of its own it could
+        # not say how loud a component is, so it works on more, between two linear maps.
+        self.lift = nn.Conv1d(channels, width, 1)
+        self.network = UNet1d(width, n_src, widths, kernel_sizes, embedding_dim)
+        self.lower = nn.Conv1d(width, channels, 1)
+        self.register_buffer("mean", torch.zeros(n_src, latent_dim, 1))
+        self.register_buffer("std", torch.ones(n_src, latent_dim, 1))
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Sets mean and standard deviation of the stacked latents, `(n_src * latent_dim,)` each."""
+        self.mean.copy_(mean.reshape(self.mean.shape))
+        self.std.copy_(std.clamp(min=1e-5).reshape(self.std.shape))
+
+    def standardise(self, z: Tensor) -> Tensor:
+        """Component latents to zero mean and unit variance."""
+        return (z - self.mean) / self.std
+
+    def restore(self, standardised: Tensor) -> Tensor:
+        """Inverse of `standardise`."""
+        return standardised * self.std + self.mean
+
+    def forward(self, x: Tensor, alpha: Tensor, mask: Tensor) -> Tensor:
+        """The network's output for masked components at α and kept ones as they are.
+
+        Args:
+            x: standardised, `(batch, n_src, latent_dim, frames)`.
+            alpha: `(batch,)` in [0, 1], of the masked components.
+            mask: `(batch, n_src)`, True where masked.
+
+        Returns:
+            Shaped like `x`; its values for kept components have no meaning.
+        """
+        condition = repeat(mask.to(x.dtype), "b n -> b n t", t=x.shape[-1])
+        hidden = self.lift(rearrange(x, "b n d t -> b (n d) t"))
+        hidden = self.lower(self.network(hidden, alpha, condition))
+        return rearrange(hidden, "b (n d) t -> b n d t", n=self.n_src)
+
+    def loss(self, z: Tensor, noise: Tensor, alpha: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error over the masked components.
+
+        Args:
+            z: component latents, `(batch, n_src, latent_dim, frames)`.
+            noise: standard normal, of the same shape.
+            alpha: `(batch,)` in [0, 1].
+            mask: `(batch, n_src)`, True where masked; at least one component.
+
+        Returns:
+            The squared error of what the network predicts, averaged over all elements of all
+            masked components of the batch.
+        """
+        x = self.standardise(z)
+        masked = mask[:, :, None, None]
+        output = self(torch.where(masked, iadb.blend(x, noise, alpha), x), alpha, mask)
+        error = output - (x if self.variant == "c" else x - noise)
+        return error.square()[masked.expand_as(error)].mean()
+
+    def sample(
+        self,
+        noise: Tensor,
+        mask: Tensor,
+        kept: Tensor | None = None,
+        steps: int = 25,
+        alpha_start: float = 0.0,
+        start: Tensor | None = None,
+        callback: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Generates the masked components.
+
+        The kept ones are put back before every step, in every window, and returned as they were
+        given, bit by bit. Latents longer than the crops of the training are generated in
+        overlapping windows whose estimates are averaged at every step, so that there is one
+        signal and windows never disagree (Bar-Tal et al. 2023, "MultiDiffusion", eq. 5).
+
+        Args:
+            noise: standard normal, `(batch, n_src, latent_dim, frames)`.
+            mask: `(batch, n_src)`, True where masked.
+            kept: latents of the kept components, shaped like `noise`; where masked, its values have
+                no effect. None if all are masked.
+            steps: of the sampler.
+            alpha_start: where to start, in [0, 1); above 0, a variation of `start`.
+            start: component latents of what is varied, shaped like `noise`.
+            callback: see `asteroid_ucr.iadb.sample`.
+
+        Returns:
+            Component latents, shaped like `noise`.
+        """
+        masked = mask[:, :, None, None]
+        kept = torch.zeros_like(noise) if kept is None else kept
+        clean = self.standardise(kept)
+
+        def denoise(x: Tensor, alpha: Tensor) -> Tensor:
+            return iadb.estimate(self(x, alpha, mask), x, alpha, self.variant)
+
+        x = noise
+        if start is not None:
+            alpha = torch.full((len(noise),), alpha_start, device=noise.device, dtype=noise.dtype)
+            x = iadb.blend(self.standardise(start), noise, alpha)
+        windowed = iadb.in_windows(denoise, self.frames)
+
+        def imposed(x: Tensor, alpha: Tensor) -> Tensor:
+            estimated = windowed(torch.where(masked, x, clean), alpha)
+            return torch.where(masked, estimated, clean)
+
+        x = iadb.sample(imposed, torch.where(masked, x, clean), steps, "c", alpha_start, callback)
+        return torch.where(masked, self.restore(x), kept)
