@@ -148,7 +148,9 @@ def wav_subtype(peak: float) -> str:
     return "PCM_16" if peak <= 1.0 else "FLOAT"
 
 
-def write_audio(path: str | Path, wav: Tensor, sample_rate: int) -> None:
+def write_audio(
+    path: str | Path, wav: Tensor, sample_rate: int, subtype: str | None = None
+) -> None:
     """Writes a wav or flac file, whole or not at all.
 
     Wav files are 16-bit PCM; 32-bit float where a sample exceeds full scale. Flac files are 16-bit.
@@ -157,13 +159,15 @@ def write_audio(path: str | Path, wav: Tensor, sample_rate: int) -> None:
         path: target; its ending (.wav or .flac) chooses the format.
         wav: `(channels, time)` or `(time,)`, full scale at ±1.
         sample_rate: in Hz.
+        subtype: libsndfile's name of another sample format, such as "FLOAT".
 
     Raises:
         UserError: if the file cannot be written.
     """
     samples = torch.atleast_2d(wav.detach().cpu().float()).numpy().T
     peak = float(np.abs(samples).max(initial=0.0))
-    subtype = wav_subtype(peak) if Path(path).suffix == ".wav" else None
+    if subtype is None and Path(path).suffix == ".wav":
+        subtype = wav_subtype(peak)
     with atomic_path(path) as temporary:
         try:
             sf.write(temporary, samples, sample_rate, subtype=subtype)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from asteroid_ucr import UCRSeparator, UserError, __version__
 from asteroid_ucr.audio import AUDIO_SUFFIXES
+from asteroid_ucr.generation import STEPS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,10 +52,31 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model_options(separate)
     separate.set_defaults(run=_separate)
 
-    generate = commands.add_parser("generate", help="generate sources with a model's prior")
+    generate = commands.add_parser(
+        "generate", help="generate sources with a model's prior", description=_generate.__doc__
+    )
+    generate.add_argument("model", metavar="MODEL", help="bundled name, file, folder or hub id")
     generate.add_argument("-o", "--out", type=Path, default=Path("generated"), metavar="DIR")
-    generate.add_argument("--seconds", type=float, default=10.0)
-    _add_model_options(generate)
+    generate.add_argument(
+        "--seconds", type=float, help="default: the length of what is given, or else 10"
+    )
+    generate.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="SOURCE=FILE",
+        help="a stem to go with; SOURCE alone keeps that of --mixture; may be repeated",
+    )
+    generate.add_argument("--mixture", type=Path, metavar="FILE", help="what to vary")
+    generate.add_argument(
+        "--strength", type=float, help="of the variation: 0 is the mixture, 1 is all new"
+    )
+    generate.add_argument("--count", type=int, default=1, help="how many to generate")
+    generate.add_argument("--seed", type=int, default=0, help="of the first; the next has the next")
+    generate.add_argument("--steps", type=int, default=STEPS, help="of the prior's sampler")
+    generate.add_argument("--render_steps", type=int, help="of the denoiser's sampler")
+    generate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    generate.add_argument("--codec_dir", help="folder of the codec's published weights")
     generate.set_defaults(run=_generate)
 
     evaluate = commands.add_parser(
@@ -177,8 +199,27 @@ def _separate(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    """Writes DIR/<seed>/<source>.wav and DIR/<seed>/mix.wav, mono, 32-bit float.
+
+    Without --keep and --mixture, from nothing; with --keep, an accompaniment of these stems, which
+    are written as they are; with --mixture and --strength, a variation of a mixture.
+    """
+    from asteroid_ucr.generation_files import generate_files
+
     model = load_model(options.model, options.device, options.codec_dir)
-    model.generate(options.seconds)
+    folders = generate_files(
+        model,
+        options.out,
+        options.seconds,
+        options.keep,
+        options.mixture,
+        options.strength,
+        options.count,
+        options.seed,
+        options.steps,
+        options.render_steps,
+    )
+    print(f"wrote {', '.join(model.sources)} and mix in {len(folders)} folders in {options.out}")
     return 0
 
 
@@ -240,12 +281,19 @@ def _info(options: argparse.Namespace) -> int:
         "sample rate": f"{model.sample_rate} Hz",
         "parameters": f"{parameters / 1e6:.2f} million, without the codec's",
         "codec": model.codec.fingerprint,
-        "prior": "none",
-        **{k: v for k, v in arguments.items() if k not in ("sources", "sample_rate", "codec")},
+        "prior": "none" if model.prior is None else _described(arguments["prior"]),
+        **{k: v for k, v in arguments.items() if k not in _TOLD},
     }
     width = max(map(len, rows))
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
     return 0
+
+
+_TOLD = ("sources", "sample_rate", "codec", "prior")  # in rows of their own
+
+
+def _described(options: dict) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())
 
 
 def _infer(arguments: Sequence[str]) -> int:

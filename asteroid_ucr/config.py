@@ -117,6 +117,48 @@ class TrainingConfig:
 
 
 @dataclass
+class PriorConfig(TrainingConfig):
+    """The masking prior and how to train it, on crops of component latents.
+
+    The training's options have the same names and meanings as the decomposition's.
+
+    Attributes:
+        widths: channels of the U-Net's levels.
+        kernels: kernel sizes of its levels.
+        variant: what it predicts, the data (c) or the difference to the noise (d).
+        all_masked: probability that all components are masked; the other masks share the rest.
+    """
+
+    widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
+    kernels: list[int] = field(default_factory=lambda: [3, 3, 3, 3])
+    variant: Literal["c", "d"] = "c"
+    all_masked: float = 0.5
+
+
+@dataclass
+class GenerationConfig:
+    """How to evaluate generation.
+
+    Attributes:
+        segment_seconds: length of the clips.
+        max_clips: at most so many clips of each split, spread over the tracks; null takes all.
+        unconditional: number of generations from nothing.
+        steps: of the prior's sampler.
+        curve: numbers of steps whose Fréchet distance is plotted; empty for no plot.
+        seed: of the first generation; each has the next one.
+        examples: test clips to write as audio, with their accompaniments.
+    """
+
+    segment_seconds: float = 5.0
+    max_clips: int | None = None
+    unconditional: int = 64
+    steps: int = 25
+    curve: list[int] = field(default_factory=list)
+    seed: int = 0
+    examples: int = 4
+
+
+@dataclass
 class EvaluationConfig:
     """How to evaluate.
 
@@ -148,6 +190,8 @@ class RecipeConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
 def recipe_parser(description: str) -> ArgumentParser:

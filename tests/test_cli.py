@@ -105,7 +105,7 @@ def test_bad_input(model, song, tmp_path, capsys):
         (["separate", song, "--model", model, "--steps", 0, *out], "steps"),
         (["separate", song, "--model", model, "--chunk", 1, *out], "chunk"),
         (["separate", song, "--model", model, "--device", "cuda:77", *out], "cuda:77"),
-        (["generate", "--model", model, *out], "no prior"),
+        (["generate", model, *out], "no prior"),
         (["doctor", tmp_path], "is no Slakh tree"),
         (["info", "no-such"], "no model"),
         (["evaluate", model, "--clips", tmp_path, *out], "no clip"),

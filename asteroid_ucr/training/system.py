@@ -1,4 +1,4 @@
-"""The Lightning system of the decomposition model."""
+"""The Lightning systems of the decomposition model and of its prior."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from asteroid_ucr.prior import draw_masks
 from asteroid_ucr.seeding import generator_for
 from asteroid_ucr.separator import UCRSeparator
 
@@ -39,13 +40,19 @@ class DecompositionSystem(System):
         self.seed = seed
 
     def common_step(self, batch: Tensor, batch_nb: int, train: bool = True) -> Tensor:
-        """The loss on a batch of latents `(batch, channels, frames)`."""
+        """The loss on a batch of crops."""
         # Validation, in a stream of its own, draws the same noise every time.
         stream, step = (0, self.global_step) if train else (1, batch_nb)
         generator = generator_for(self.seed, stream, step, self.global_rank)
         noise = torch.randn(batch.shape, generator=generator).to(batch)
         alpha = torch.rand(len(batch), generator=generator).to(batch)
-        return self.model.decomposition.loss(batch, noise, alpha)
+        return self.loss(batch, noise, alpha, generator)
+
+    def loss(
+        self, latents: Tensor, noise: Tensor, alpha: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The decomposition's loss on latents of mixtures, `(batch, channels, frames)`."""
+        return self.model.decomposition.loss(latents, noise, alpha)
 
     def training_step(self, batch: Tensor, batch_nb: int) -> Tensor:
         """Lightning's hook; logs the mean loss of each epoch as well."""
@@ -57,6 +64,37 @@ class DecompositionSystem(System):
         """Lightning's hook."""
         loss = self.common_step(batch, batch_nb, train=False)
         self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch))
+
+
+class PriorSystem(DecompositionSystem):
+    """The system that trains a model's prior, and nothing else of it, on component latents.
+
+    Args:
+        model: whose `prior` is trained; the rest is frozen.
+        optimizer: over the prior's parameters.
+        scheduler: stepped after each optimizer step.
+        seed: of noise, α and masks.
+        all_masked: probability of the mask that masks all; see `asteroid_ucr.prior.mask_law`.
+    """
+
+    def __init__(
+        self,
+        model: UCRSeparator,
+        optimizer: torch.optim.Optimizer,
+        scheduler: LambdaLR,
+        seed: int,
+        all_masked: float,
+    ):
+        model.decomposition.requires_grad_(False)
+        super().__init__(model, optimizer, scheduler, seed)
+        self.all_masked = all_masked
+
+    def loss(
+        self, latents: Tensor, noise: Tensor, alpha: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The prior's loss on component latents, `(batch, n_src, latent_dim, frames)`."""
+        mask = draw_masks(len(latents), latents.shape[1], self.all_masked, generator)
+        return self.model.prior.loss(latents, noise, alpha, mask.to(latents.device))
 
 
 class WarmEMA(WeightAveraging):

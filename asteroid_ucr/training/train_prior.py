@@ -1,0 +1,83 @@
+"""Trains the masking prior of a trained decomposition model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from asteroid_ucr.config import RecipeConfig, record_config
+from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.encode import cache_metadata
+from asteroid_ucr.errors import UserError
+from asteroid_ucr.files import atomic_path, make_folder
+from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.training.components import ComponentCache, encoder_digest
+from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoint, fit
+from asteroid_ucr.training.system import PriorSystem
+from asteroid_ucr.training.train import cache_folder
+
+FOLDER = "prior"  # of the run, inside the experiment's folder
+
+
+def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Path:
+    """Trains a prior for `exp_dir/best_model.pth`, and stores it in that file.
+
+    The run's folder `exp_dir/prior` holds `conf.yml`, `checkpoints/` and `logs/`, as those of the
+    decomposition do. The model separates as before.
+
+    Args:
+        config: the recipe's configuration.
+        exp_dir: the experiment's folder.
+        resume: as for `asteroid_ucr.training.train.train`.
+
+    Returns:
+        The path of `best_model.pth`.
+
+    Raises:
+        UserError: if there is no model, the caches are missing or foreign, or the folder has the
+            prior of another model or configuration.
+    """
+    exp_dir, settings = Path(exp_dir), config.prior
+    if not 0 <= settings.all_masked <= 1:
+        raise UserError(f"prior.all_masked {settings.all_masked:g} must lie between 0 and 1.")
+    options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
+    model = UCRSeparator.from_pretrained(str(exp_dir), **options)
+    if model.sources != config.data.sources:
+        raise UserError(
+            f"The model in {exp_dir} separates {', '.join(model.sources)}, but data.sources is "
+            f"{', '.join(config.data.sources)}: choose another --tag."
+        )
+    folder = make_folder(exp_dir / FOLDER)
+    checkpoint = find_checkpoint(folder, resume)
+    sections = {k: dataclasses.asdict(getattr(config, k)) for k in ("data", "codec", "prior")}
+    sections["decomposition"] = {"encoder": encoder_digest(model)}
+    record_config(sections, folder / "conf.yml", checkpoint is not None, _FREE)
+
+    device = "cuda" if settings.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    caches = []
+    for split in ("train", "validation"):
+        data = config.data
+        expected = cache_metadata(data.root, split, model.codec, data.sources, data.mix)
+        cache = LatentCache(cache_folder(config, split), expected)
+        caches.append(ComponentCache(cache, model, device))
+    pl.seed_everything(settings.seed, verbose=False)
+    model.add_prior(
+        widths=settings.widths,
+        kernel_sizes=settings.kernels,
+        frames=settings.frames,
+        variant=settings.variant,
+    )
+    model.prior.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
+    optimizer, scheduler = build_optimizer(model.prior.parameters(), settings)
+    system = PriorSystem(model, optimizer, scheduler, settings.seed, settings.all_masked)
+    fit(system, LatentData(settings, config.data.workers, *caches), settings, folder, checkpoint)
+    with atomic_path(exp_dir / "best_model.pth") as temporary:
+        torch.save(model.serialize(), temporary)
+    return exp_dir / "best_model.pth"
+
+
+# What may change between a run and its resumption without making it another run.
+_FREE = {("data", "workers"), ("prior", "devices"), ("prior", "accelerator")}
