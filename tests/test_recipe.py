@@ -18,7 +18,12 @@ TINY = (
     "--training.steps 4 --training.epoch_steps 2 --training.batch_size 2 --training.frames 32 "
     "--training.warmup_steps 1 --training.validation_items 2 --model.encoder_widths [16] "
     "--model.denoiser_widths [16,32] --model.denoiser_kernels [3,3] --evaluation.segment_seconds 2 "
-    "--evaluation.max_clips 3 --evaluation.steps [1,2] --evaluation.examples 1"
+    "--evaluation.max_clips 3 --evaluation.steps [1,2] --evaluation.examples 1 "
+    "--prior.steps 4 --prior.epoch_steps 2 --prior.batch_size 2 --prior.frames 32 "
+    "--prior.warmup_steps 1 --prior.validation_items 2 --prior.widths [16,32] "
+    "--prior.kernels [3,3] --generation.segment_seconds 2 --generation.max_clips 3 "
+    "--generation.unconditional 6 --generation.steps 2 --generation.resamples 2 "
+    "--generation.examples 1"
 )
 
 
@@ -63,6 +68,10 @@ def test_all_stages_on_mini_slakh(recipe):
     assert "<audio" in page and "http" not in page.replace("http://www.w3.org", "")
     model = UCRSeparator.from_pretrained(str(exp))
     assert model.sources == ["drums", "bass"]
+    assert model.generate(0.5).shape == (1, 2, 12_000)
+    generation = json.loads((exp / "generation.json").read_text())
+    assert generation["kept_mse"] == 0
+    assert "Generation" in page
     published = torch.load(exp / "publish_dir" / "model.pth", weights_only=True)
     assert published["infos"]["final_metrics"]
     assert "HPSS" in text
@@ -96,6 +105,8 @@ def test_a_tree_of_ones_own(recipe, slakh_tree):
         (["--stage", "1", "--stop_stage", "1", "--options", "--data.colour red"], "colour"),
         (["--stage", "2", "--stop_stage", "2", "--tag", "x"], "stage 1"),
         (["--stage", "3", "--stop_stage", "3", "--tag", "y"], "no model exp/train_ucr_y/seed0"),
+        (["--stage", "4", "--stop_stage", "4", "--tag", "v"], "no model exp/train_ucr_v"),
+        (["--stage", "5", "--stop_stage", "5", "--tag", "w"], "no model exp/train_ucr_w"),
         (["--stage", "6", "--tag", "z"], "run the evaluation first"),
     ],
 )

@@ -9,6 +9,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -80,36 +81,37 @@ def spectrogram_image(wav: Tensor, sample_rate: int, top_db: float) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def training_curve(logs: Mapping[str, pd.DataFrame]) -> str | None:
+def training_curve(logs: Mapping[str, pd.DataFrame], name: str = "curve") -> str | None:
     """The losses over training steps, from Lightning's CSV logs; None where they have none.
 
     Args:
         logs: for each run its log, with columns `step`, and `loss_epoch` or `val_loss` with gaps.
+        name: distinguishes the drawings of one page.
     """
     styles = {"loss_epoch": (FAINT, 1.0, "training"), "val_loss": (ACCENT, 1.8, "validation")}
     curves = [
-        (name, log[["step", name]].dropna())
+        (loss, log[["step", loss]].dropna())
         for log in logs.values()
-        for name in styles
-        if name in log and log[name].notna().any()
+        for loss in styles
+        if loss in log and log[loss].notna().any()
     ]
     if not curves:
         return None
     figure, axes = _canvas(6.4, 2.6)
     labelled: set[str] = set()
-    for name, curve in curves:
-        color, width, label = styles[name]
+    for loss, curve in curves:
+        color, width, label = styles[loss]
         marker = "o" if len(curve) < 3 else None
-        label = None if name in labelled else label  # one entry in the legend for all runs
-        axes.plot(curve["step"], curve[name], color=color, lw=width, label=label, marker=marker)
-        labelled.add(name)
-    values = pd.concat([curve[name] for name, curve in curves])
+        label = None if loss in labelled else label  # one entry in the legend for all runs
+        axes.plot(curve["step"], curve[loss], color=color, lw=width, label=label, marker=marker)
+        labelled.add(loss)
+    values = pd.concat([curve[loss] for loss, curve in curves])
     if values.min() > 0 and values.max() > 10 * values.min():
         axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8.5)
-    return _svg(figure, "curve")
+    return _svg(figure, name)
 
 
 def latents_over_time(z: Tensor, sources: Sequence[str], frame_rate: float) -> str:
@@ -157,6 +159,37 @@ def score_dots(scores: Mapping[str, np.ndarray], ours: set[str], name: str) -> s
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     return _svg(figure, name)
+
+
+def _draw_steps(axes: Axes, points: Sequence[Mapping[str, float | None]]) -> None:
+    known = [point for point in points if point.get("infinity") is not None]
+    steps = [point["steps"] for point in known]
+    low, high = ([point[end] for point in known] for end in ("low", "high"))
+    axes.fill_between(steps, low, high, color=ACCENT, alpha=0.15, lw=0)
+    axes.plot(steps, [point["infinity"] for point in known], "o-", ms=4, color=ACCENT, lw=1.4)
+    axes.set_xscale("log")
+    axes.set_xticks(steps, list(map(str, steps)), minor=False)
+    axes.minorticks_off()
+    axes.set_xlabel("steps of the prior's sampler")
+    axes.set_ylabel("FAD∞ of the mixture")
+
+
+def steps_curve(points: Sequence[Mapping[str, float | None]]) -> str:
+    """Fréchet distance by number of sampler steps, with its interval.
+
+    Args:
+        points: with `steps`, `infinity`, `low` and `high`.
+    """
+    figure, axes = _canvas(5.2, 2.6)
+    _draw_steps(axes, points)
+    return _svg(figure, "steps")
+
+
+def steps_picture(points: Sequence[Mapping[str, float | None]], path: Path) -> None:
+    """`steps_curve` as a picture on white, whose format the path's ending chooses."""
+    figure, axes = _canvas(5.2, 2.6)
+    _draw_steps(axes, points)
+    figure.savefig(path, dpi=160, facecolor="white")
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from asteroid_ucr.audio import read_audio
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation import figures
+from asteroid_ucr.evaluation.generation_report import generation_section
 from asteroid_ucr.evaluation.table import (
     cell,
     load_results,
@@ -26,6 +27,7 @@ from asteroid_ucr.evaluation.table import (
 )
 from asteroid_ucr.files import atomic_path
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.training.train_prior import FOLDER as PRIOR_FOLDER
 
 # Rows worth hearing, in this order; the table has them all.
 _HEARD_GROUPS = ("ours", "supervised", "published", "classical", "floor", "ceiling")
@@ -89,7 +91,9 @@ def write_report(
         ],
         ticks=figures.frequency_ticks(protocol["sample_rate"]),
         latents=_latents(folder, results, model),
-        curve=_curve(folder),
+        curve=_curve(folder, prior=False),
+        prior_curve=_curve(folder, prior=True),
+        generation=generation_section(folder, _signal),
         protocol=protocol,
         failures=[(e["label"], e["failures"], e["errors"]) for e in results["rows"] if e["errors"]],
     )
@@ -206,13 +210,15 @@ def _latents(
     return {"name": name, "svg": Markup(svg), "frame_rate": round(rate), "channels": z.shape[1]}
 
 
-def _curve(folder: Path) -> Markup | None:
-    """Losses of all runs in the folder; the parts of a resumed run are joined."""
+def _curve(folder: Path, prior: bool) -> Markup | None:
+    """Losses of the prior, or of all other runs; the parts of a resumed run are joined."""
     parts: dict[str, list[pd.DataFrame]] = {}
     for path in sorted(folder.glob("**/logs/**/metrics.csv")):
         run = path.relative_to(folder).parts[0]
-        parts.setdefault(run, []).append(pd.read_csv(path))
-    svg = figures.training_curve({run: _joined(logs) for run, logs in parts.items()})
+        if (run == PRIOR_FOLDER) == prior:
+            parts.setdefault(run, []).append(pd.read_csv(path))
+    name = "prior-curve" if prior else "curve"
+    svg = figures.training_curve({run: _joined(logs) for run, logs in parts.items()}, name)
     return None if svg is None else Markup(svg)
 
 

@@ -10,8 +10,9 @@
 #   1  caches the codec's latents of the mixtures
 #   2  trains the decomposition, once for each of --seeds
 #   3  evaluates it beside floors, classical methods and ceilings
+#   4  trains the masking prior of the best model's component latents
+#   5  generates with it, and evaluates what it generates
 #   6  writes the report and the publishable package
-# (4 and 5, the prior and generation, are not in this version.)
 #
 # Options
 #   --stage N, --stop_stage M   first and last stage to run
@@ -86,6 +87,14 @@ fi
 
 if run 3 "evaluation"; then
   "$python" eval.py "${common[@]}" --exp_dir "$exp" --runs $seeds
+fi
+
+if run 4 "prior"; then
+  "$python" train_prior.py "${common[@]}" --exp_dir "$exp" --resume "$resume"
+fi
+
+if run 5 "generation"; then
+  "$python" eval_generation.py "${common[@]}" --exp_dir "$exp"
 fi
 
 if run 6 "report and package"; then

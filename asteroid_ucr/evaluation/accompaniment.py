@@ -1,0 +1,170 @@
+"""Accompaniments of test clips: how they fit what they accompany, and differ from the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from asteroid_ucr.audio import level_gain, write_audio
+from asteroid_ucr.config import GenerationConfig
+from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.evaluation.coherence import chroma_agreement, onset_correlation
+from asteroid_ucr.evaluation.scores import silent
+from asteroid_ucr.evaluation.sounds import Sounds
+from asteroid_ucr.evaluation.statistics import summarise
+from asteroid_ucr.generation import make_plan, render, sample_latents
+from asteroid_ucr.separator import UCRSeparator
+
+EXAMPLES = "generation_examples"
+BATCH = 8  # generated together
+MEASURES = ("onset", "chroma", "component_mse", "codec_mse")
+
+
+def device_of(model: UCRSeparator) -> torch.device:
+    """Where the model is."""
+    return model.order.device
+
+
+def parts(stems: Tensor, model: UCRSeparator) -> dict[str, Tensor]:
+    """The mixture, each source, and all but each source, of stems `(n_src, time)`."""
+    parts = {"mixture": stems.sum(0), **dict(zip(model.sources, stems, strict=True))}
+    for kept in range(model.n_src):
+        parts[others(model, kept)] = stems.sum(0) - stems[kept]
+    return parts
+
+
+def others(model: UCRSeparator, kept: int) -> str:
+    """Names of all sources but one, which accompany it."""
+    return "+".join(name for k, name in enumerate(model.sources) if k != kept)
+
+
+@torch.no_grad()
+def accompany(
+    model: UCRSeparator,
+    test: Sequence[Clip],
+    sounds: Sounds,
+    settings: GenerationConfig,
+    folder: Path,
+    quiet: bool,
+) -> Iterator[dict[str, Any]]:
+    """Generates partners of every source of every test clip, and measures three kinds of them."""
+    device = device_of(model)
+    chosen = _examples(test, settings.examples)
+    with tqdm(total=len(test) * model.n_src, desc="accompaniments", disable=quiet) as bar:
+        for kept, name in enumerate(model.sources):
+            for first in range(0, len(test), BATCH):
+                clips = test[first : first + BATCH]
+                seed = settings.seed + first
+                given = torch.stack([clip.references[kept] for clip in clips])
+                plan = make_plan(model, clips[0].seconds, {name: given.to(device)})
+                z = sample_latents(model, plan, None, settings.steps, seed)
+                stems = render(model, plan, z, seed=seed)
+                error = (z[:, kept] - plan.latents[:, kept]).square().mean((1, 2)).tolist()
+                for k, clip in enumerate(clips):
+                    partners = {
+                        "true": (clip.references, encode_clip(model, clip)),
+                        "generated": (stems[k], z[k].cpu()),
+                    }
+                    other = _from_another_song(test, first + k)
+                    if other is not None:
+                        level = level_gain(other.mixture) / level_gain(clip.mixture)
+                        mixed = other.references * level
+                        mixed[kept] = clip.references[kept]
+                        partners["shuffled"] = (mixed, encode_clip(model, other))
+                    example = clip.name if first + k in chosen else ""
+                    for kind, (wavs, latents) in partners.items():
+                        line = _measure(model, clip, kept, wavs, latents)
+                        if kind == "generated":
+                            line["kept_mse"] = error[k]
+                        scaled = parts(wavs * level_gain(clip.mixture), model)
+                        if kind != "true":
+                            heard = {t: scaled[t] for t in ("mixture", others(model, kept))}
+                            sounds.add(f"{kind}, given {name}", clip.track, heard)
+                        if example and kind != "shuffled":
+                            place = folder / EXAMPLES / clip.name / name
+                            _write(place, kind, kept, wavs, int(model.sample_rate))
+                        yield {"kept": name, "partner": kind, "example": example, **line}
+                    bar.update()
+
+
+@torch.no_grad()
+def encode_clip(model: UCRSeparator, clip: Clip) -> Tensor:
+    """Component latents of a clip's mixture, `(n_src, latent_dim, frames)`."""
+    return model.encode(clip.mixture[None].to(device_of(model)))[0].cpu()
+
+
+def standardised(model: UCRSeparator, z: Tensor) -> Tensor:
+    """Component latents in the order of sources to zero mean and unit variance."""
+    order = model.order.cpu()
+    return (z.cpu() - model.prior.mean.cpu()[order]) / model.prior.std.cpu()[order]
+
+
+def _measure(model: UCRSeparator, clip: Clip, kept: int, wavs: Tensor, z: Tensor) -> dict[str, Any]:
+    """Fit of a partner to the kept stem, and distance to the true partner, of one clip."""
+    stem, partner = clip.references[kept], wavs.sum(0) - wavs[kept]
+    true = clip.references.sum(0) - stem
+    line = {"track": clip.track, "clip": clip.name, **dict.fromkeys(MEASURES, np.nan)}
+    line["kept_mse"] = np.nan
+    line["silent"] = bool(silent(torch.stack([stem, true])).any())
+    if line["silent"]:
+        return line  # there is nothing to fit to, or nothing that a true partner would have played
+    rate = int(model.sample_rate)
+    line["onset"] = onset_correlation(stem, partner, rate)
+    line["chroma"] = chroma_agreement(stem, partner, rate)
+    rest = [k for k in range(model.n_src) if k != kept]
+    latents = [standardised(model, x)[rest] for x in (z, encode_clip(model, clip))]
+    line["component_mse"] = float((latents[0] - latents[1]).square().mean())
+    pair = torch.stack([partner, true])[:, None] * level_gain(clip.mixture)
+    coded = model.decomposition.standardise(model.codec.encode(pair.to(device_of(model))))
+    line["codec_mse"] = float((coded[0] - coded[1]).square().mean())
+    return line
+
+
+def _from_another_song(test: Sequence[Clip], index: int) -> Clip | None:
+    """The next clip that is of another track; None if there is none."""
+    following = [*test[index + 1 :], *test[:index]]
+    return next((clip for clip in following if clip.track != test[index].track), None)
+
+
+def _examples(test: Sequence[Clip], count: int) -> set[int]:
+    """The first clip of each of `count` tracks in which all sources sound."""
+    chosen: dict[str, int] = {}
+    for number, clip in enumerate(test):
+        if clip.track not in chosen and not bool(silent(clip.references).any()):
+            chosen[clip.track] = number
+    return set(list(chosen.values())[:count])
+
+
+def _write(place: Path, kind: str, kept: int, wavs: Tensor, rate: int) -> None:
+    if kind == "true":
+        write_audio(place / "kept.wav", wavs[kept], rate)
+    write_audio(place / f"{kind}.wav", wavs.sum(0) - wavs[kept], rate)
+    write_audio(place / f"mix_{kind}.wav", wavs.sum(0), rate)
+
+
+def summarise_fit(lines: pd.DataFrame) -> list[dict[str, Any]]:
+    """Means and intervals of the measures by kept source and kind, and paired differences."""
+    lines = lines.assign(run=0)
+    entries = []
+    for (kept, kind), part in lines.groupby(["kept", "partner"], sort=False):
+        figures = {name: summarise(part, name).to_dict() for name in MEASURES}
+        entries.append({"kept": kept, "partner": kind, **figures})
+    for kept, part in lines.groupby("kept", sort=False):
+        kinds = {kind: own.set_index("clip") for kind, own in part.groupby("partner")}
+        for kind in ("true", "generated"):
+            if "shuffled" not in kinds:
+                continue
+            paired = kinds[kind].copy()
+            names = list(MEASURES)
+            paired[names] = kinds[kind][names] - kinds["shuffled"][names]
+            paired = paired.reset_index()
+            figures = {name: summarise(paired, name).to_dict() for name in MEASURES}
+            entries.append({"kept": kept, "partner": f"{kind} − shuffled", **figures})
+    return entries

@@ -1,0 +1,237 @@
+"""Evaluates generation: likeness, fit of accompaniments, copies of the training data."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from asteroid_ucr.audio import level_gain, write_audio
+from asteroid_ucr.codecs import Codec
+from asteroid_ucr.config import GenerationConfig
+from asteroid_ucr.errors import UserError
+from asteroid_ucr.evaluation.accompaniment import (
+    BATCH,
+    EXAMPLES,
+    accompany,
+    device_of,
+    encode_clip,
+    others,
+    parts,
+    standardised,
+    summarise_fit,
+)
+from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.evaluation.figures import steps_picture
+from asteroid_ucr.evaluation.generation_table import print_generation
+from asteroid_ucr.evaluation.memorisation import nearest_distances
+from asteroid_ucr.evaluation.sounds import Sounds
+from asteroid_ucr.evaluation.statistics import summarise
+from asteroid_ucr.files import atomic_path, make_folder
+from asteroid_ucr.generation import make_plan, render, sample_latents
+from asteroid_ucr.seeding import generator_for
+from asteroid_ucr.separator import UCRSeparator
+
+LINES_CSV, RESULTS_JSON = "generation.csv", "generation.json"
+RANDOM_EXAMPLES = 8  # generations from nothing that are written: the first ones
+
+
+def evaluate_generation(
+    model: UCRSeparator,
+    train: Sequence[Clip],
+    test: Sequence[Clip],
+    train_latents: Sequence[Tensor],
+    out_dir: str | Path,
+    settings: GenerationConfig,
+    embedding: Codec,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Evaluates by the protocol of docs/generation.md, and writes the results.
+
+    Writes `generation.csv` (a line per test clip, kept source and kind of partner),
+    `generation.json`, `generation_examples/` and, with `settings.curve`, `generation_steps.png`.
+
+    Args:
+        model: with a prior, on the device to run on.
+        train: clips of the training split, the reference of the Fréchet distances.
+        test: clips of the test split, as long as those.
+        train_latents: component latents of all training tracks, `(n_src, latent_dim, frames)`, in
+            the order of sources, for the search of copies.
+        out_dir: folder of the results.
+        settings: how much to generate, and how.
+        embedding: codec of the Fréchet distance's embeddings.
+        quiet: print nothing.
+
+    Returns:
+        What `generation.json` holds.
+
+    Raises:
+        UserError: if the model has no prior, clips are missing, or results cannot be written.
+    """
+    if not train or not test:
+        raise UserError("Generation is evaluated on clips of the training and the test split.")
+    folder = make_folder(out_dir)
+    sounds = Sounds(embedding, settings.resamples)
+    for clip in tqdm(train, "training clips", disable=quiet):
+        sounds.add("train", clip.track, parts(clip.references * level_gain(clip.mixture), model))
+    _add_floors_and_ceilings(model, test, sounds)
+    lines = pd.DataFrame(accompany(model, test, sounds, settings, folder, quiet))
+    began = time.monotonic()
+    generated = _from_nothing(model, sounds, settings, settings.steps, "generated", folder, quiet)
+    each = (time.monotonic() - began) / settings.unconditional
+    encoded = torch.stack([encode_clip(model, clip) for clip in test])
+    results = {
+        "protocol": {
+            "sources": model.sources,
+            "segment_seconds": settings.segment_seconds,
+            "steps": settings.steps,
+            "seed": settings.seed,
+            "mix": test[0].mix,
+            "train_clips": len(train),
+            "test_clips": len(test),
+            "test_tracks": len({clip.track for clip in test}),
+            "unconditional": settings.unconditional,
+            "embedding": embedding.fingerprint,
+            "codec": model.codec.name,
+        },
+        "frechet": _distances(sounds, model, settings),
+        "fit": summarise_fit(lines),
+        "kept_mse": float(lines["kept_mse"].max()),
+        "memorisation": _memorisation(model, encoded, generated, train_latents, test),
+        "seconds_each": each,
+        "curve": _curve(model, sounds, settings, quiet),
+        "examples": sorted({line for line in lines["example"] if line}),
+        "random_examples": min(RANDOM_EXAMPLES, settings.unconditional),
+    }
+    with atomic_path(folder / LINES_CSV) as temporary:
+        lines.drop(columns="example").to_csv(temporary, index=False, float_format="%.6g")
+    with atomic_path(folder / RESULTS_JSON) as temporary:
+        temporary.write_text(json.dumps(_plain(results), indent=2, allow_nan=False) + "\n")
+    if results["curve"]:
+        with atomic_path(folder / "generation_steps.png") as temporary:
+            steps_picture(results["curve"], temporary)
+    if not quiet:
+        print_generation(results)
+    return results
+
+
+@torch.no_grad()
+def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: Sounds) -> None:
+    for number, clip in enumerate(test):
+        stems = clip.references * level_gain(clip.mixture)
+        sounds.add("test", clip.track, parts(stems, model))
+        batch = torch.cat([stems.sum(0, keepdim=True), stems])[:, None].to(device_of(model))
+        decoded = model.codec.decode(model.codec.encode(batch), batch.shape[-1])[:, 0].cpu()
+        trip = parts(decoded[1:], model) | {"mixture": decoded[0]}
+        sounds.add("round trip", clip.track, trip)
+        white = torch.randn(stems.shape, generator=generator_for(number))
+        rms = stems.square().mean(-1, keepdim=True).sqrt()
+        sounds.add("white noise", clip.track, parts(rms * white, model))
+
+
+def _from_nothing(
+    model: UCRSeparator,
+    sounds: Sounds,
+    settings: GenerationConfig,
+    steps: int,
+    collection: str,
+    folder: Path | None,
+    quiet: bool,
+) -> Tensor:
+    """Generates from nothing; returns the component latents of all items."""
+    latents = []
+    numbers = range(settings.unconditional)
+    for first in tqdm(numbers[::BATCH], f"from nothing, {steps} steps", disable=quiet):
+        items = numbers[first : first + BATCH]
+        plan = make_plan(model, settings.segment_seconds, batch=len(items))
+        z = sample_latents(model, plan, None, steps, settings.seed + first)
+        latents.append(z.cpu())
+        for number, stems in zip(
+            items, render(model, plan, z, seed=settings.seed + first), strict=True
+        ):
+            sounds.add(collection, f"seed {number}", parts(stems * level_gain(stems.sum(0)), model))
+            if folder is not None and number < RANDOM_EXAMPLES:
+                path = folder / EXAMPLES / "random" / f"{number}.wav"
+                write_audio(path, stems.sum(0), int(model.sample_rate))
+    return torch.cat(latents)
+
+
+def _distances(
+    sounds: Sounds, model: UCRSeparator, settings: GenerationConfig
+) -> list[dict[str, Any]]:
+    """The table of Fréchet distances: to the training split, and of partners to the true ones."""
+    partners = list(dict.fromkeys(others(model, k) for k in range(model.n_src)))
+    given = [f"{kind}, given {s}" for s in model.sources for kind in ("generated", "shuffled")]
+    rows = ["test", "round trip", "generated", *given, "white noise"]
+    asked = [("train", row, t) for t in dict.fromkeys(["mixture", *model.sources]) for row in rows]
+    asked += [("test", row, t) for t in partners for row in ("round trip", *given)]
+    lines = [sounds.distance(*one) for one in asked]
+    # By themselves, shuffled partners are the true partners of other clips.
+    return [
+        line
+        for line in lines
+        if line and not (line["sounds"].startswith("shuffled") and line["target"] != "mixture")
+    ]
+
+
+def _memorisation(
+    model: UCRSeparator,
+    test_latents: Tensor,
+    generated: Tensor,
+    tracks: Sequence[Tensor],
+    test: Sequence[Clip],
+) -> dict[str, Any]:
+    """Distances to the nearest training passage: of generations, and of the test set."""
+    frames = min(model.prior.frames, generated.shape[-1])
+    known = [standardised(model, track).flatten(0, 1) for track in tracks]
+    distances = {}
+    for name, z in (("generated", generated), ("test", test_latents)):
+        queries = standardised(model, z)[..., :frames].flatten(1, 2)
+        distances[name] = nearest_distances(queries, known).numpy()
+    labels = {
+        "generated": [f"seed {k}" for k in range(len(generated))],
+        "test": [clip.track for clip in test],
+    }
+    summaries = {}
+    for name, values in distances.items():
+        found = np.where(np.isfinite(values), values, np.nan)
+        data = {"track": labels[name], "clip": range(len(values)), "run": 0, "distance": found}
+        summaries[name] = summarise(pd.DataFrame(data), "distance").to_dict()
+    closest = distances["test"].min()
+    return {
+        "seconds": frames / model.codec.frame_rate,
+        **summaries,
+        "nearer_than_any_test": int((distances["generated"] < closest).sum()),
+    }
+
+
+def _curve(
+    model: UCRSeparator, sounds: Sounds, settings: GenerationConfig, quiet: bool
+) -> list[dict[str, Any]]:
+    """Fréchet distance of the mixture, and time, by number of steps."""
+    points = []
+    for steps in settings.curve:
+        began = time.monotonic()
+        name = f"{steps} steps"
+        _from_nothing(model, sounds, settings, steps, name, None, quiet)
+        seconds = (time.monotonic() - began) / settings.unconditional
+        line = sounds.distance("train", name, "mixture") or {}
+        points.append({"steps": steps, "seconds_each": seconds, **line})
+    return points
+
+
+def _plain(value: Any) -> Any:
+    """The same with None for NaN, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,62 @@
+"""The recipe's evaluation of generation: the model of an experiment, on the splits of one tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.config import RecipeConfig
+from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.encode import cache_metadata
+from asteroid_ucr.errors import UserError
+from asteroid_ucr.evaluation.clips import slakh_clips
+from asteroid_ucr.evaluation.generation import evaluate_generation
+from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.training.components import ComponentCache
+from asteroid_ucr.training.train import cache_folder
+
+
+def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
+    """Generates with `exp_dir/best_model.pth`, and evaluates what it generates.
+
+    Args:
+        config: the recipe's configuration.
+        exp_dir: the experiment's folder, which receives the results.
+
+    Returns:
+        What `evaluate_generation` returns.
+
+    Raises:
+        UserError: if there is no model with a prior, or the data cannot be used.
+    """
+    data, settings = config.data, config.generation
+    options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
+    model = UCRSeparator.from_pretrained(str(exp_dir), **options)
+    if model.prior is None:
+        raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    expected = cache_metadata(data.root, "train", model.codec, data.sources, data.mix)
+    cache = ComponentCache(LatentCache(cache_folder(config, "train"), expected), model, device)
+    order = model.order
+    latents = [torch.from_numpy(cache.crop(t, 0, 2**31))[order] for t in cache.tracks]
+    train, test = (
+        list(
+            slakh_clips(
+                data.root,
+                split,
+                model.sources,
+                seconds=settings.segment_seconds,
+                mix=data.mix,
+                max_clips=settings.max_clips,
+                allow_shared_midi=data.allow_shared_midi,
+            )
+        )
+        for split in ("train", "test")
+    )
+    own = settings.embedding == config.codec.name
+    embedding = model.codec if own else build_codec(settings.embedding)
+    model = model.to(device)
+    return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding.cpu())
