@@ -47,7 +47,7 @@ class RandomCrops(Dataset):
         if not usable.any():
             raise UserError(
                 f"No track in {cache.path} is as long as a crop of {frames} frames: set "
-                "training.frames lower."
+                "training.frames (or prior.frames) lower."
             )
         self.tracks = np.array(cache.tracks)[usable]
         self.starts = lengths[usable] - frames + 1  # possible crops of each track

@@ -1,0 +1,211 @@
+"""Training the prior: learns, stays inside the model's file, resumes exactly, refuses mixtures."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_training import arguments, parse, weights
+
+from asteroid_ucr import UCRSeparator, UserError
+from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.encode import cache_metadata, encode_split
+from asteroid_ucr.training.components import ComponentCache, encoder_digest
+from asteroid_ucr.training.train import build_model, cache_folder
+from asteroid_ucr.training.train_prior import train_prior
+
+SETTINGS = {
+    "prior.steps": 40,
+    "prior.epoch_steps": 10,
+    "prior.batch_size": 8,
+    "prior.frames": 64,
+    "prior.lr": 0.003,
+    "prior.warmup_steps": 5,
+    "prior.validation_items": 32,
+    "prior.accelerator": "cpu",
+    "prior.widths": "[16,32]",
+    "prior.kernels": "[3,3]",
+}
+
+
+def options(root, cache, **overrides):
+    changed = {k.replace("__", "."): v for k, v in overrides.items()}
+    return arguments(root, cache, **{**SETTINGS, **changed})
+
+
+@pytest.fixture(scope="module")
+def cached(slakh_tree, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    config = parse(options(slakh_tree, cache))
+    for split in ("train", "validation"):
+        encode_split(
+            slakh_tree, split, cache_folder(config, split), build_codec("mel"), config.data.sources
+        )
+    return slakh_tree, cache
+
+
+@pytest.fixture(scope="module")
+def decomposition(cached, tmp_path_factory):
+    """A model file; of a prior's training, what the encoder has learnt does not matter."""
+    path = tmp_path_factory.mktemp("model") / "best_model.pth"
+    model = build_model(parse(options(*cached)))
+    model.assign([1, 0])
+    torch.save(model.serialize(), path)
+    return path
+
+
+def experiment(decomposition, folder):
+    folder.mkdir()
+    shutil.copy(decomposition, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(cached, decomposition, tmp_path_factory):
+    folder = experiment(decomposition, tmp_path_factory.mktemp("exp") / "whole")
+    train_prior(parse(options(*cached)), folder)
+    return folder
+
+
+def component_cache(cached, model):
+    config = parse(options(*cached))
+    metadata = cache_metadata(cached[0], "train", build_codec("mel"), ["drums", "bass"], "sum")
+    return ComponentCache(LatentCache(cache_folder(config, "train"), metadata), model)
+
+
+def test_it_learns_and_leaves_the_rest_as_it_was(decomposition, finished):
+    assert {p.name for p in finished.iterdir()} == {"best_model.pth", "prior"}
+    log = pd.concat(map(pd.read_csv, sorted(finished.glob("prior/logs/*/metrics.csv"))))
+    losses = log["val_loss"].dropna()
+    assert len(losses) == 4 and losses.iloc[-1] < 0.8 * losses.iloc[0]
+    before = UCRSeparator.from_pretrained(str(decomposition))
+    model = UCRSeparator.from_pretrained(str(finished))
+    assert before.prior is None and model.prior is not None
+    for key, value in before.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key])
+    assert model.prior.frames == 64
+    assert model.generate_latents(0.5, steps=2).isfinite().all()
+
+
+def test_the_prior_is_the_average_of_the_best_epoch(finished):
+    stored = weights(finished / "prior" / "checkpoints" / "best.ckpt")
+    model = UCRSeparator.from_pretrained(str(finished))
+    for key, value in model.prior.state_dict().items():
+        assert torch.equal(value, stored["state_dict"][f"model.prior.{key}"])
+    current = stored["current_model_state"]["model.prior.lower.weight"]
+    assert not torch.equal(current, model.prior.lower.weight)
+
+
+def test_latents_and_statistics_are_those_of_the_trained_encoder(cached, finished):
+    model = UCRSeparator.from_pretrained(str(finished))
+    cache = component_cache(cached, model)
+    mixtures = cache._cache
+    track = cache.tracks[0]
+    latents = torch.from_numpy(mixtures.crop(track, 0, 10**6))[None]
+    with torch.no_grad():
+        expected = model.decomposition.encode(latents)[0]
+    assert torch.equal(torch.from_numpy(cache.crop(track, 0, 10**6)), expected)
+    assert np.array_equal(cache.crop(track, 5, 7), expected[..., 5:12])
+    assert cache.lengths() == mixtures.lengths()
+    every = np.concatenate([cache.crop(t, 0, 10**6) for t in cache.tracks], axis=-1)
+    assert np.allclose(model.prior.mean[..., 0], every.mean(-1), atol=1e-5)
+    assert np.allclose(model.prior.std[..., 0], every.std(-1), atol=1e-5)
+
+
+SCRIPT = "import sys; sys.path.insert(0, {tests!r}); from test_prior_training import *; " + (
+    "train_prior(parse(sys.argv[2:]), sys.argv[1])"
+)
+
+
+def test_killed_and_resumed_ends_where_the_uninterrupted_run_does(
+    cached, decomposition, finished, tmp_path
+):
+    folder = experiment(decomposition, tmp_path / "killed")
+    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, str(folder), *options(*cached)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    last = folder / "prior" / "checkpoints" / "last.ckpt"
+    deadline = time.time() + 240
+    while not last.is_file() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)  # into the next epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.is_file(), process.stderr.read().decode()
+    assert weights(last)["global_step"] < 40
+    assert UCRSeparator.from_pretrained(str(folder)).prior is None  # nothing is half done
+    train_prior(parse(options(*cached)), folder)
+
+    ours, theirs = weights(last), weights(finished / "prior" / "checkpoints" / "last.ckpt")
+    assert ours["global_step"] == theirs["global_step"] == 40
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(ours[part][k], theirs[part][k]) for k in theirs[part])
+    best = [
+        torch.load(f / "best_model.pth", weights_only=True)["state_dict"]
+        for f in (folder, finished)
+    ]
+    assert all(torch.equal(best[0][k], best[1][k]) for k in best[1])
+
+
+def test_only_the_prior_is_optimized(finished):
+    stored = weights(finished / "prior" / "checkpoints" / "last.ckpt")
+    model = UCRSeparator.from_pretrained(str(finished))
+    count = len(stored["optimizer_states"][0]["state"])
+    assert count == len(list(model.prior.parameters()))
+
+
+def test_a_finished_prior_is_put_back_into_an_evaluated_model(cached, decomposition, finished):
+    """Stage 3, run again, writes the model without its prior; stage 4 has it at hand."""
+    before = torch.load(finished / "best_model.pth", weights_only=True)["state_dict"]
+    shutil.copy(decomposition, finished)
+    train_prior(parse(options(*cached)), finished)
+    after = torch.load(finished / "best_model.pth", weights_only=True)["state_dict"]
+    assert set(before) == set(after) and all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_a_prior_is_not_mixed_with_another_model(cached, decomposition, finished, tmp_path):
+    with pytest.raises(UserError, match=r"prior.all_masked"):
+        train_prior(parse(options(*cached, prior__all_masked=0.7)), finished)
+    with pytest.raises(UserError, match="holds a run"):
+        train_prior(parse(options(*cached)), finished, resume="none")
+    other = experiment(decomposition, tmp_path / "other")
+    model = build_model(parse(options(*cached, training__seed=1)))
+    torch.save(model.serialize(), other / "best_model.pth")
+    shutil.copytree(finished / "prior", other / "prior")
+    with pytest.raises(UserError, match=r"decomposition.encoder"):
+        train_prior(parse(options(*cached)), other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prior__all_masked": 1.5}, "all_masked"),
+        ({"data__sources": "[drums,piano]"}, "another --tag"),
+        ({"data__cache": "/nowhere"}, "run stage 1"),
+        ({"prior__frames": 100_000}, "frames"),
+    ],
+)
+def test_bad_settings(cached, decomposition, tmp_path, changes, words):
+    folder = experiment(decomposition, tmp_path / "exp")
+    with pytest.raises(UserError, match=words):
+        train_prior(parse(options(*cached, **changes)), folder)
+
+
+def test_without_a_model_the_stage_is_named(cached, tmp_path):
+    with pytest.raises(UserError, match="no model"):
+        train_prior(parse(options(*cached)), tmp_path / "nowhere")
+
+
+def test_the_digest_tells_encoders_apart(cached):
+    models = [build_model(parse(options(*cached, training__seed=seed))) for seed in (0, 0, 1)]
+    digests = [encoder_digest(model) for model in models]
+    assert digests[0] == digests[1] != digests[2]
+    models[0].assign([1, 0])
+    assert encoder_digest(models[0]) == digests[0]  # the order of outputs is no part of it
