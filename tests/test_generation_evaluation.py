@@ -114,7 +114,7 @@ def make_clips(count, split, seconds=2.0):
 def evaluated(tmp_path_factory):
     torch.manual_seed(0)
     prior = {"widths": (16, 32), "kernel_sizes": (3, 3), "frames": 64}
-    options = {"codec_options": {"iterations": 2}, **SMALL, "prior": prior}
+    options = {"codec_options": {"iterations": 1}, **SMALL, "prior": prior}
     model = UCRSeparator(("drums", "bass"), **options).eval()
     train, test = make_clips(6, "train"), make_clips(6, "test")
     test[5].references[1] = 0  # a bass that pauses
@@ -122,7 +122,7 @@ def evaluated(tmp_path_factory):
     with torch.no_grad():
         latents = [model.encode(clip.mixture)[0] for clip in train]
     settings = GenerationConfig(
-        segment_seconds=2.0, unconditional=9, steps=2, curve=[1, 2], resamples=3, examples=2
+        segment_seconds=2.0, unconditional=9, steps=2, curve=[1, 2], resamples=2, examples=2
     )
     folder = tmp_path_factory.mktemp("generation")
     results = evaluate_generation(

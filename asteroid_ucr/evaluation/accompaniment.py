@@ -128,9 +128,11 @@ def _measure(model: UCRSeparator, clip: Clip, kept: int, wavs: Tensor, z: Tensor
 
 
 def _from_another_song(test: Sequence[Clip], index: int) -> Clip | None:
-    """The next clip that is of another track; None if there is none."""
+    """The next clip of another track, if possible one in which all sources sound."""
     following = [*test[index + 1 :], *test[:index]]
-    return next((clip for clip in following if clip.track != test[index].track), None)
+    foreign = [clip for clip in following if clip.track != test[index].track]
+    sounding = [clip for clip in foreign if not bool(silent(clip.references).any())]
+    return next(iter(sounding or foreign), None)
 
 
 def _examples(test: Sequence[Clip], count: int) -> set[int]:

@@ -84,9 +84,9 @@ def evaluate_generation(
         sounds.add("train", clip.track, parts(clip.references * level_gain(clip.mixture), model))
     _add_floors_and_ceilings(model, test, sounds)
     lines = pd.DataFrame(accompany(model, test, sounds, settings, folder, quiet))
-    began = time.monotonic()
-    generated = _from_nothing(model, sounds, settings, settings.steps, "generated", folder, quiet)
-    each = (time.monotonic() - began) / settings.unconditional
+    generated, each = _from_nothing(
+        model, sounds, settings, settings.steps, "generated", folder, quiet
+    )
     encoded = torch.stack([encode_clip(model, clip) for clip in test])
     results = {
         "protocol": {
@@ -145,23 +145,23 @@ def _from_nothing(
     collection: str,
     folder: Path | None,
     quiet: bool,
-) -> Tensor:
-    """Generates from nothing; returns the component latents of all items."""
-    latents = []
+) -> tuple[Tensor, float]:
+    """Generates from nothing; returns all component latents, and the seconds that an item took."""
+    latents, seconds = [], 0.0
     numbers = range(settings.unconditional)
     for first in tqdm(numbers[::BATCH], f"from nothing, {steps} steps", disable=quiet):
-        items = numbers[first : first + BATCH]
+        items, began = numbers[first : first + BATCH], time.monotonic()
         plan = make_plan(model, settings.segment_seconds, batch=len(items))
         z = sample_latents(model, plan, None, steps, settings.seed + first)
+        wavs = render(model, plan, z, seed=settings.seed + first)
+        seconds += time.monotonic() - began
         latents.append(z.cpu())
-        for number, stems in zip(
-            items, render(model, plan, z, seed=settings.seed + first), strict=True
-        ):
+        for number, stems in zip(items, wavs, strict=True):
             sounds.add(collection, f"seed {number}", parts(stems * level_gain(stems.sum(0)), model))
             if folder is not None and number < RANDOM_EXAMPLES:
                 path = folder / EXAMPLES / "random" / f"{number}.wav"
                 write_audio(path, stems.sum(0), int(model.sample_rate))
-    return torch.cat(latents)
+    return torch.cat(latents), seconds / len(numbers)
 
 
 def _distances(
@@ -219,10 +219,8 @@ def _curve(
     """Fréchet distance of the mixture, and time, by number of steps."""
     points = []
     for steps in settings.curve:
-        began = time.monotonic()
         name = f"{steps} steps"
-        _from_nothing(model, sounds, settings, steps, name, None, quiet)
-        seconds = (time.monotonic() - began) / settings.unconditional
+        _, seconds = _from_nothing(model, sounds, settings, steps, name, None, quiet)
         line = sounds.distance("train", name, "mixture") or {}
         points.append({"steps": steps, "seconds_each": seconds, **line})
     return points
