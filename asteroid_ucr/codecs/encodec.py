@@ -198,12 +198,16 @@ def build_network(
 
 
 def save_codec(path: str | Path, architecture: Architecture, state: Mapping[str, Tensor]) -> None:
-    """Writes a codec file: the architecture and the weights in half precision, plain types only."""
+    """Writes a codec file: the architecture and the weights, plain types only.
+
+    Codebooks, most of it, are in half precision. Convolutions are not: where large offsets cancel
+    (`asteroid_ucr.training.codec_transform`), its rounding would be heard.
+    """
     # Codebook entries that were never chosen can lie beyond half precision's range: as infinities
     # they would make every distance to the codebook NaN.
     limit = torch.finfo(torch.half).max
     kept = {
-        k: v.clamp(-limit, limit).half()
+        k: v.clamp(-limit, limit).half() if k.endswith("embed") else v
         for k, v in state.items()
         if not k.endswith(_LEARNING_STATE)
     }

@@ -31,6 +31,7 @@ from asteroid_ucr.training.codec_losses import (
     feature_loss,
     noise_to_signal,
 )
+from asteroid_ucr.training.codec_transform import freeze_transform, start_as_transform
 
 VALIDATION_SEED = 2**31  # crops unlike those of any training seed
 VALIDATION_SECONDS = 2.0
@@ -53,6 +54,8 @@ class CodecTrainer:
         torch.manual_seed(settings.seed)
         self.model = build_network(config.network, settings.kmeans_iters, settings.dead_code)
         self.model.train()
+        if settings.transform:
+            freeze_transform(self.model, settings.transform)
         self.discriminator = MultiScaleSTFTDiscriminator(filters=settings.discriminator_filters)
         # EnCodec's (0.5, 0.9) suits the adversarial game alone; most steps here are without it.
         self.optimizer = torch.optim.Adam(self.model.parameters(), settings.lr, (0.8, 0.99))
@@ -89,6 +92,8 @@ class CodecTrainer:
         """Prepares the untrained network."""
         seconds = self.config.data.seconds
         initialise(self.model, store.batch(START_ITEMS, seconds, self.config.training.seed))
+        if self.config.training.transform:
+            start_as_transform(self.model, self.config.training.transform)
 
     def step(self, store: CodecStore) -> dict[str, float]:
         """One step; returns its losses."""

@@ -66,6 +66,8 @@ class CodecTrainingConfig:
 
     Attributes:
         seed: of weights, crops and codebooks.
+        transform: so many latents are the lowest cosine coefficients of their frame, from the start
+            and for ever (`asteroid_ucr.training.codec_transform`); 0 leaves all to be learnt.
         steps: optimizer steps in all.
         epoch_steps: steps between validations, checkpoints and log lines.
         batch_size: crops per step.
@@ -85,6 +87,7 @@ class CodecTrainingConfig:
     """
 
     seed: int = 0
+    transform: int = 0
     steps: int = 8000
     epoch_steps: int = 500
     batch_size: int = 8
