@@ -17,7 +17,7 @@ setup(
     license="MIT",
     packages=find_packages(include=["asteroid_ucr", "asteroid_ucr.*"]),
     include_package_data=True,
-    package_data={"asteroid_ucr": ["models/*.pth", "evaluation/templates/*"]},
+    package_data={"asteroid_ucr": ["models/*", "evaluation/templates/*"]},
     python_requires=">=3.10",
     install_requires=[
         # torchaudio must match torch; it has no release beyond 2.11.
@@ -30,6 +30,7 @@ setup(
         "setuptools>=68,<81",  # the last with pkg_resources, which torchmetrics 0.11 imports
         "mir_eval<0.9",
         "encodec>=0.1.1",
+        "safetensors",
         "einops",
         "fast_bss_eval",
         "museval>=0.4.1",

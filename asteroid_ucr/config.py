@@ -44,19 +44,21 @@ class CodecConfig:
         name: of the codec.
         dir: folder of the codec's published weights.
         weights: a state dict to use instead of the published weights, or a codec file.
-        bandwidth: of EnCodec, in kbit/s; 0 takes its un-quantised latents.
+        bandwidth: of EnCodec, in kbit/s; 0 takes its un-quantised latents, null the codec's own
+            default: 24 for encodec_24khz, as in the paper, and 0 for ucr_24khz.
     """
 
     name: str = "mel"
     dir: str | None = None
     weights: str | None = None
-    bandwidth: float = 24.0
+    bandwidth: float | None = None
 
     def options(self) -> dict[str, object]:
         """Arguments for `asteroid_ucr.codecs.build_codec`."""
         if self.name == "mel":
             return {}
-        return {"bandwidth": self.bandwidth, "codec_dir": self.dir, "weights": self.weights}
+        chosen = {} if self.bandwidth is None else {"bandwidth": self.bandwidth}
+        return {**chosen, "codec_dir": self.dir, "weights": self.weights}
 
 
 @dataclass

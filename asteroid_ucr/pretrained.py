@@ -13,11 +13,12 @@ from asteroid_ucr.errors import UserError
 
 
 def bundled_models() -> list[str]:
-    """Names of the models that are installed with the package."""
+    """Names of the separators that are installed with the package."""
     folder = resources.files("asteroid_ucr") / "models"
     if not folder.is_dir():
         return []
-    return sorted(Path(str(f)).stem for f in folder.iterdir() if str(f).endswith(".pth"))
+    names = (Path(str(f)).stem for f in folder.iterdir() if str(f).endswith(".pth"))
+    return sorted(name for name in names if not name.startswith("codec_"))
 
 
 def find_checkpoint(name: str | Path) -> Path:

@@ -16,18 +16,38 @@ import torch.nn.functional as F
 from encodec import EncodecModel
 from encodec.modules import SEANetDecoder, SEANetEncoder
 from encodec.quantization import ResidualVectorQuantizer
+from safetensors import SafetensorError
 from torch import Tensor
 
 from asteroid_ucr.codecs.base import Codec
+from asteroid_ucr.codecs.chunks import CHUNK_FRAMES, run_in_chunks
+from asteroid_ucr.codecs.huggingface import (
+    from_huggingface,
+    huggingface_file,
+    is_huggingface,
+    read_huggingface,
+)
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path
 
 PUBLISHED_FILE = "encodec_24khz-d7cc33bc.th"  # the name holds the start of its SHA-256
 PUBLISHED_URL = f"https://dl.fbaipublicfiles.com/encodec/v0/{PUBLISHED_FILE}"
 BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)
+BUNDLED_WEIGHTS = Path(__file__).parents[1] / "models" / "codec_ucr_24khz.pth"
 _KIND = "asteroid-ucr codec v1"
 # What the quantiser needs only to go on learning; a codec file holds its codebooks alone.
 _LEARNING_STATE = ("cluster_size", "embed_avg")
+_UNREADABLE = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OSError,
+    KeyError,
+    EOFError,
+    UnpicklingError,
+    SafetensorError,
+)
 
 
 class EncodecCodec(Codec):
@@ -40,8 +60,10 @@ class EncodecCodec(Codec):
     Args:
         bandwidth: in kbit/s, one of 1.5, 3, 6, 12, 24: latents are the sum of that many codebooks'
             entries. 0 gives the encoder's own, un-quantised latents.
-        codec_dir: folder that holds the published file.
-        weights: a state dict of the same architecture, used instead of the published weights.
+        codec_dir: folder that holds the published file, or a Hugging Face checkpoint of it
+            (`facebook/encodec_24khz`: config.json with model.safetensors or pytorch_model.bin).
+        weights: a state dict of the same architecture, used instead of the published weights;
+            with the names of `encodec` or of `transformers`.
     """
 
     name = "encodec_24khz"
@@ -92,27 +114,32 @@ class EncodecCodec(Codec):
 
     @torch.no_grad()
     def encode(self, wav: Tensor) -> Tensor:
-        latents = self.model.encoder(wav)
-        if self.bandwidth:
-            codes = self.model.quantizer.encode(latents, self.model.frame_rate, self.bandwidth)
-            latents = self.model.quantizer.decode(codes)
-        return latents
+        latents = run_in_chunks(self.model.encoder.model, wav)
+        if not self.bandwidth:
+            return latents
+        pieces = latents.split(CHUNK_FRAMES, dim=-1)
+        return torch.cat([self._quantise(piece) for piece in pieces], dim=-1)
+
+    def _quantise(self, latents: Tensor) -> Tensor:
+        codes = self.model.quantizer.encode(latents, self.model.frame_rate, self.bandwidth)
+        return self.model.quantizer.decode(codes)
 
     def decode(self, latents: Tensor, length: int) -> Tensor:
-        wav = self.model.decoder(latents)[..., :length]
+        wav = run_in_chunks(self.model.decoder.model, latents)[..., :length]
         return F.pad(wav, (0, length - wav.shape[-1]))
 
 
 class OwnCodec(EncodecCodec):
     """A codec of EnCodec's kind and any width, trained by `egs/slakh_ucr/train_codec.py`.
 
-    It has the shape of EnCodec 24 kHz (128 channels, 75 frames/s) and its bandwidths.
+    It has the shape of EnCodec 24 kHz (128 channels, 75 frames/s) and its bandwidths. The package
+    has weights of its own under the MIT licence; `models/codec_ucr_24khz.md` describes them.
 
     Args:
         bandwidth: in kbit/s, one of 1.5, 3, 6, 12, 24; 0 gives un-quantised latents.
         codec_dir: has no effect here: nothing is downloaded. It is taken because every recipe
             passes it.
-        weights: the codec file; the package has none of its own.
+        weights: a codec file; None takes the package's own, wherever it is installed.
     """
 
     name = "ucr_24khz"
@@ -128,12 +155,7 @@ class OwnCodec(EncodecCodec):
         return {"bandwidth": self.bandwidth, "weights": self.weights}
 
     def _load(self, weights: str | None, codec_dir: str | None) -> EncodecModel:
-        if weights is None:
-            raise UserError(
-                "The codec 'ucr_24khz' comes without weights: train them by "
-                "egs/slakh_ucr/train_codec.py and name the file by --codec.weights."
-            )
-        return load_codec(weights)
+        return load_codec(BUNDLED_WEIGHTS if weights is None else weights)
 
 
 @dataclass(frozen=True)
@@ -234,16 +256,19 @@ def load_codec(path: str | Path) -> EncodecModel:
         missing, foreign = model.load_state_dict(state, strict=False)
         if foreign or any(not key.endswith(_LEARNING_STATE) for key in missing):
             raise ValueError("its weights are not those of its architecture")
-    except (RuntimeError, ValueError, TypeError, OSError, KeyError, EOFError, UnpicklingError) as e:
+    except _UNREADABLE as error:
         raise UserError(
-            f"{path} is not a codec file of asteroid-ucr ({_first_line(e)}): give one that "
+            f"{path} is not a codec file of asteroid-ucr ({_first_line(error)}): give one that "
             "egs/slakh_ucr/train_codec.py wrote."
-        ) from e
+        ) from error
     return model
 
 
 def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
-    """Loads the published 24 kHz model and verifies its checksum.
+    """Loads the published 24 kHz model; verifies the checksum of Meta's own file.
+
+    Args:
+        codec_dir: folder of that file, or a Hugging Face checkpoint of the same model.
 
     Raises:
         UserError: if the weights are neither there nor to be had, or the file is damaged.
@@ -252,9 +277,13 @@ def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
     where = Path(folder) if folder else Path(torch.hub.get_dir()) / "checkpoints"
     file = where / PUBLISHED_FILE
     if folder and not file.is_file():
+        checkpoint = huggingface_file(folder)
+        if checkpoint is not None:
+            return load_weights(checkpoint)
         raise UserError(
             f"{file} does not exist: put EnCodec's published weights, {PUBLISHED_URL} "
-            "(CC BY-NC 4.0), there under that name."
+            "(CC BY-NC 4.0), there under that name, or the config.json and model.safetensors of "
+            "facebook/encodec_24khz (the same weights and licence)."
         )
     try:
         return EncodecModel.encodec_model_24khz(repository=Path(folder) if folder else None)
@@ -271,19 +300,27 @@ def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
 
 
 def load_weights(path: str | Path) -> EncodecModel:
-    """Loads a state dict of the published model's architecture.
+    """Loads weights of the published model's architecture.
+
+    Args:
+        path: of a state dict, with the names of `encodec` or of Hugging Face's `transformers`, or
+            of a folder in the latter's layout.
 
     Raises:
         UserError: if the file is missing or does not fit.
     """
+    file = huggingface_file(path) or Path(path)
+    if not file.is_file():
+        raise UserError(f"Codec weights {path} do not exist: check the option codec.weights.")
     model = EncodecModel.encodec_model_24khz(pretrained=False)
-    if not Path(path).is_file():
-        raise UserError(f"Codec weights {path} do not exist: check the option codec_weights.")
     try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, ValueError, OSError, KeyError, EOFError) as error:
+        state = read_huggingface(file)
+        if is_huggingface(state):
+            state = from_huggingface(state, model.state_dict())
+        model.load_state_dict(state)
+    except _UNREADABLE as error:
         raise UserError(
-            f"{path} is not a state dict of EnCodec's 24 kHz architecture ({_first_line(error)})."
+            f"{file} is not a state dict of EnCodec's 24 kHz architecture ({_first_line(error)})."
         ) from error
     return model
 
