@@ -25,6 +25,7 @@ from asteroid_ucr.training.codec_scores import Clip, folder_clips, mel_distance,
 # Small enough for seconds, with every phase: quantised steps, discriminator, codebooks alone.
 SETTINGS = {
     "network.n_filters": 2,
+    "training.transform": 0,
     "training.steps": 12,
     "training.epoch_steps": 4,
     "training.batch_size": 2,
@@ -311,7 +312,10 @@ def test_codec_file_keeps_the_trained_weights(finished):
     trained = checkpoint(finished)["trainer"]["model"]
     for key, value in codec.model.state_dict().items():
         if not key.endswith(("cluster_size", "embed_avg")):
-            assert torch.equal(value, trained[key].clamp(-65504, 65504).half().float())
+            expected = trained[key]
+            if key.endswith("embed"):
+                expected = expected.clamp(-65504, 65504).half().float()
+            assert torch.equal(value, expected)
 
 
 def test_other_files_are_refused(finished, tmp_path):
@@ -389,11 +393,6 @@ def test_folder_of_clips(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no \*/mix.wav"):
         folder_clips(tmp_path / "empty")
-
-
-def test_missing_weights_are_named():
-    with pytest.raises(UserError, match=r"--codec\.weights"):
-        build_codec("ucr_24khz")
 
 
 def test_unused_entries_do_not_spoil_the_codec(finished, tmp_path):

@@ -1,15 +1,20 @@
 """Codecs behind one interface; EnCodec through its real class and files."""
 
 import hashlib
+import json
+import re
 
 import librosa
 import pytest
 import torch
 from encodec import EncodecModel
+from safetensors.torch import save_file
 
 from asteroid_ucr import UserError
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.codecs import encodec as encodec_module
+from asteroid_ucr.codecs.chunks import past_frames, run_in_chunks
+from asteroid_ucr.codecs.encodec import Architecture, build_network
 from asteroid_ucr.composition import build_composition
 from asteroid_ucr.masking import stft
 
@@ -145,6 +150,153 @@ def test_missing_published_file_is_named(tmp_path):
     with pytest.raises(UserError, match="CC BY-NC") as caught:
         build_codec("encodec_24khz", codec_dir=str(tmp_path))
     assert str(tmp_path / "encodec_24khz-d7cc33bc.th") in str(caught.value)
+
+
+# -- Hugging Face's layout -------------------------------------------------------------------------
+
+
+def transformers_state(state, norm):
+    """The state dict that `transformers` has for the same network.
+
+    Written from its published names: this test needs no `transformers`.
+    """
+    renamed = {}
+    for key, value in state.items():
+        key = re.sub(r"^(encoder|decoder)\.model\.", r"\1.layers.", key)
+        key = re.sub(r"\.conv(tr)?\.conv(tr)?\.", ".conv.", key)
+        key = re.sub(
+            r"^quantizer\.vq\.layers\.(\d+)\._codebook", r"quantizer.layers.\1.codebook", key
+        )
+        if norm == "parametrizations":
+            key = key.replace("weight_g", "parametrizations.weight.original0")
+            key = key.replace("weight_v", "parametrizations.weight.original1")
+        renamed[key] = value.contiguous()
+    return renamed
+
+
+def huggingface_folder(folder, state, file="model.safetensors", **config):
+    (folder / "config.json").write_text(json.dumps({"model_type": "encodec", **config}))
+    if file.endswith("safetensors"):
+        save_file(state, folder / file)
+    else:
+        torch.save(state, folder / file)
+    return str(folder)
+
+
+def test_transformers_names_are_the_published_ones(encodec_state):
+    names = transformers_state(encodec_state, "parametrizations")
+    # From `transformers.EncodecModel`: the first convolution, an LSTM, an upsampling, a codebook.
+    for name, shape in {
+        "encoder.layers.0.conv.parametrizations.weight.original1": (32, 1, 7),
+        "encoder.layers.13.lstm.weight_hh_l1": (2048, 512),
+        "encoder.layers.4.shortcut.conv.bias": (64,),
+        "decoder.layers.3.conv.parametrizations.weight.original0": (512, 1, 1),
+        "decoder.layers.13.block.3.conv.parametrizations.weight.original1": (32, 16, 1),
+        "quantizer.layers.31.codebook.embed_avg": (1024, 128),
+    }.items():
+        assert tuple(names[name].shape) == shape
+
+
+@pytest.mark.parametrize("norm", ["weight_g", "parametrizations"])
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_huggingface_checkpoint_is_the_same_codec(encodec, encodec_state, tmp_path, norm, file):
+    folder = huggingface_folder(tmp_path, transformers_state(encodec_state, norm), file)
+    codecs = [
+        build_codec("encodec_24khz", codec_dir=folder),
+        build_codec("encodec_24khz", weights=str(tmp_path / file)),
+    ]
+    assert {codec.fingerprint for codec in codecs} == {encodec.fingerprint}
+
+
+def test_other_checkpoints_of_that_layout_are_refused(encodec_state, tmp_path):
+    state = transformers_state(encodec_state, "weight_g")
+    bias = "decoder.layers.15.conv.bias"
+
+    def refused(words, state, **config):
+        folder = huggingface_folder(tmp_path, state, **config)
+        with pytest.raises(UserError, match=words):
+            build_codec("encodec_24khz", codec_dir=folder)
+
+    refused("sampling_rate 48000.*facebook/encodec_24khz", state, sampling_rate=48_000)
+    refused("model_type mimi", state, model_type="mimi")
+    refused("conv.bias is missing", {k: v for k, v in state.items() if k != bias})
+    refused("more is no weight", {**state, "more": torch.zeros(1)})
+    refused(r"has shape \(2,\), not \(1,\)", {**state, bias: torch.zeros(2)})
+    (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(UserError, match="not a state dict of EnCodec"):
+        build_codec("encodec_24khz", codec_dir=str(tmp_path))
+
+
+def test_transformers_own_model_agrees(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(1)
+    model = transformers.EncodecModel(transformers.EncodecConfig()).eval()
+    for layer in model.quantizer.layers:
+        layer.codebook.embed.normal_(std=0.05)
+    model.save_pretrained(tmp_path)
+    codec = build_codec("encodec_24khz", codec_dir=str(tmp_path), bandwidth=6.0)
+    wav = 0.1 * torch.randn(2, 1, 6400)
+    with torch.no_grad():
+        codes = model.encode(wav, bandwidth=6.0).audio_codes
+        expected = model.decode(codes, [None])[0]
+    assert torch.allclose(codec.decode(codec.encode(wav), 6400), expected, atol=1e-5)
+
+
+# -- long sounds -----------------------------------------------------------------------------------
+
+LONG = [
+    Architecture(n_filters=2, lstm=0, true_skip=True),
+    Architecture(n_filters=2, n_residual_layers=3, lstm=1),  # longer windows, and recurrence
+    Architecture(),  # EnCodec's
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", LONG, ids=["convolutional", "deep", "encodec"])
+@pytest.mark.parametrize("samples", [320 * 40, 320 * 61 + 1, 320 * 40 + 319])
+def test_chunks_equal_the_whole(architecture, samples):
+    torch.manual_seed(0)
+    model = build_network(architecture).eval()
+    wav = 0.3 * torch.randn(2, 1, samples)
+    latents, decoded = model.encoder(wav), model.decoder(model.encoder(wav))
+    ours = run_in_chunks(model.encoder.model, wav, frames=20)
+    assert ours.shape == latents.shape
+    assert (ours - latents).abs().max() < 1e-5 * latents.abs().max()
+    ours = run_in_chunks(model.decoder.model, latents, frames=20)
+    assert ours.shape == decoded.shape
+    assert (ours - decoded).abs().max() < 1e-5 * decoded.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layers", [1, 3])
+def test_past_is_what_the_convolutions_see(layers):
+    torch.manual_seed(0)
+    model = build_network(Architecture(2, layers, lstm=0)).double().eval()
+    for network, shape, hop, out in (
+        (model.encoder, (1, 1, 320 * 40), 320, 1),
+        (model.decoder, (1, 128, 40), 1, 320),
+    ):
+        x = torch.randn(shape, dtype=torch.double)
+        changed = x.clone()
+        changed[..., : 10 * hop] += 1.0  # frames 0 to 9
+        difference = (network(x) - network(changed)).abs().amax(1)[0]
+        last = int(difference.nonzero().max()) // out
+        past = past_frames(network.model, hop)
+        assert last <= 9 + past  # none is missed …
+        assert past <= last - 9 + 1  # … and little is computed in vain
+
+
+def test_codec_takes_long_sounds_in_chunks(encodec, monkeypatch):
+    wav = 0.1 * torch.randn(1, 1, 320 * 50 + 7)
+    latents = encodec.encode(wav)
+    decoded = encodec.decode(latents, wav.shape[-1])
+    monkeypatch.setattr(encodec_module, "CHUNK_FRAMES", 20)
+    monkeypatch.setattr(run_in_chunks, "__defaults__", (20,))
+    assert torch.allclose(encodec.encode(wav), latents, atol=1e-5)
+    assert torch.allclose(encodec.decode(latents, wav.shape[-1]), decoded, atol=1e-5)
+
+
+# -- options ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

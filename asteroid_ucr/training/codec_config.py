@@ -53,7 +53,7 @@ class CodecLossConfig:
 
     sdr: float = 1.0
     l1: float = 0.1
-    mel: float = 0.3
+    mel: float = 1.0
     adversarial: float = 0.1
     feature: float = 0.2
     commitment: float = 0.1
@@ -87,19 +87,19 @@ class CodecTrainingConfig:
     """
 
     seed: int = 0
-    transform: int = 0
-    steps: int = 8000
+    transform: int = 112
+    steps: int = 5000
     epoch_steps: int = 500
     batch_size: int = 8
     lr: float = 1.5e-3
     warmup_steps: int = 100
-    quantise_from: int = 2500
+    quantise_from: int = 2000
     quantise_share: float = 0.5
     kmeans_iters: int = 5
     dead_code: float = 0.015
     codebook_steps: int = 100
     codebook_batch: int = 64
-    discriminate_from: int = 6000
+    discriminate_from: int = 4000
     discriminator_every: int = 2
     discriminator_filters: int = 4
     validation_items: int = 24
