@@ -106,15 +106,18 @@ def _interval(scores: pd.DataFrame, column: str) -> str:
     return f"{summary.mean:.1f} ± {summary.half_width:.1f}"
 
 
-def frechet_table(root: str | Path, made: Iterable[Row], seed: int = 0) -> str:
+def frechet_table(
+    root: str | Path, made: Iterable[Row], sources: tuple[str, ...] = SOURCES, seed: int = 0
+) -> str:
     """Markdown: Fréchet distances to the true test mixtures, of round trips and of floors.
 
     Args:
-        root: of a Slakh tree; mixtures of `SOURCES`, whole songs.
+        root: of a Slakh tree.
         made: rows to measure.
+        sources: that make up the mixtures, which are taken whole.
         seed: of the bootstrap, and of the white noise.
     """
-    test, train = (_songs(root, split) for split in ("test", "train"))
+    test, train = (_songs(root, split, sources) for split in ("test", "train"))
     sets = {row.name: [row.round_trip(wav[None, None])[0, 0] for wav in test] for row in made}
     sets["floor: other songs (train)"] = train
     sets["floor: white noise"] = [
@@ -135,10 +138,10 @@ def frechet_table(root: str | Path, made: Iterable[Row], seed: int = 0) -> str:
     return "\n".join(lines)
 
 
-def _songs(root: str | Path, split: str) -> list[Tensor]:
+def _songs(root: str | Path, split: str, sources: tuple[str, ...]) -> list[Tensor]:
     songs = []
-    for track in load_tracks(root, split, sources=SOURCES):
-        mixture = read_sources(track, SOURCES, RATE).mixture
+    for track in load_tracks(root, split, sources=sources):
+        mixture = read_sources(track, sources, RATE).mixture
         songs.append(mixture * level_gain(mixture))
     return songs
 
@@ -188,6 +191,7 @@ def write_card(
     out: str | Path,
     command: str,
     commit: str,
+    sources: tuple[str, ...] = SOURCES,
 ) -> Path:
     """Copies `codec.pth` to `OUT.pth`, scores it, and writes `OUT.md`.
 
@@ -198,6 +202,7 @@ def write_card(
         out: path without ending.
         command: that trained the codec.
         commit: of the code that trained it.
+        sources: whose sum a mixture of the tree is.
 
     Returns:
         The card's path.
@@ -211,7 +216,7 @@ def write_card(
     made = rows(weights)
     parts = [f"# {out.name}\n\n{INTRODUCTION}\n\n{facts}\n- size: {_megabytes(weights)} MB"]
     parts.append(f"## Round trips\n\n{SCORES_TEXT}")
-    sets = {f"Test songs of {_named(root)}": track_clips(root, SOURCES)}
+    sets = {f"Test songs of {_named(root)}": track_clips(root, sources)}
     if clips is not None:
         sets["Clips of Slakh2100's test set"] = folder_clips(clips)
     for title, sounds in sets.items():
@@ -220,7 +225,7 @@ def write_card(
         parts.append(
             f"### {title} ({songs} tracks)\n\n{score_table(scores, made)}\n\n{source_table(scores)}"
         )
-    parts.append(f"## Fréchet distances\n\n{FRECHET_TEXT}\n\n{frechet_table(root, made)}")
+    parts.append(f"## Fréchet distances\n\n{FRECHET_TEXT}\n\n{frechet_table(root, made, sources)}")
     parts.append(f"## Limits\n\n{LIMITS}")
     card = out.with_name(out.name + ".md")
     with atomic_path(card) as temporary:
@@ -248,8 +253,8 @@ INTRODUCTION = """A codec of EnCodec's kind (Défossez et al. 2022): 24 kHz, 128
 75 frames/s, causal. `build_codec("ucr_24khz")` and `--codec.name ucr_24khz` use it.
 `egs/slakh_ucr/codec_card.py` wrote this card."""
 SCORES_TEXT = """Means in dB over tracks with 95 % intervals (Student's t). Higher SI-SDR, lower
-mel distance and lower log-spectral distance (LSD) are better. Mixtures of drums, bass and piano at
-−20 dB, and their stems at the level that they have there; 7 s from the middle of each song, clips
+mel distance and lower log-spectral distance (LSD) are better. Mixtures are at −20 dB,
+and their stems at the level that they have there; 7 s from the middle of each song, clips
 whole. The low-pass filter sends as many numbers per second as the codec's latents."""
 FRECHET_TEXT = """Of mixtures, whole test songs: the distance of their round trips to themselves,
 beside that of other songs, as good as different music gets, and of noise at the same level. FD∞ is

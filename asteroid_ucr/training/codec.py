@@ -64,6 +64,7 @@ class CodecTrainer:
         )
         self.balancer = Balancer({name: getattr(config.loss, name) for name in _BALANCED})
         self.mel = MelLoss(config.loss.mel_windows)
+        self.device = torch.device("cpu")
         self.done = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,6 +83,13 @@ class CodecTrainer:
         self.done = state["done"]
         for name in ("model", "discriminator", "optimizer", "critic_optimizer", "balancer"):
             getattr(self, name).load_state_dict(state[name])
+
+    def to(self, device: str) -> CodecTrainer:
+        """Moves everything to a device, such as "cuda"; returns itself."""
+        self.device = torch.device(device)
+        for module in (self.model, self.discriminator, self.mel):
+            module.to(self.device)
+        return self
 
     @property
     def total(self) -> int:
@@ -102,6 +110,7 @@ class CodecTrainer:
         settings = self.config.training
         generator = generator_for(settings.seed, self.done)
         wav = store.batch(settings.batch_size, self.config.data.seconds, settings.seed, self.done)
+        wav = wav.to(self.device)
         rate = settings.lr * learning_rate_factor(self.done, settings.warmup_steps, settings.steps)
         for optimizer in (self.optimizer, self.critic_optimizer):
             for group in optimizer.param_groups:
@@ -131,11 +140,11 @@ class CodecTrainer:
         if commitment is None:
             decoded.backward(gradient)
         else:
-            factor = torch.tensor(self.config.loss.commitment)
+            factor = torch.full_like(commitment, self.config.loss.commitment)
             torch.autograd.backward([decoded, commitment], [gradient, factor])
             losses["commitment"] = commitment
         self.optimizer.step()
-        values = {name: float(loss) for name, loss in losses.items()}
+        values = {name: loss.item() for name, loss in losses.items()}
         if not all(map(math.isfinite, values.values())):
             raise UserError(
                 f"Training diverged at step {self.done} (a loss is not finite): start again in "
@@ -152,7 +161,7 @@ class CodecTrainer:
             settings.codebook_batch, self.config.data.seconds, settings.seed, self.done
         )
         torch.manual_seed(int(generator_for(settings.seed, self.done).initial_seed()))
-        latents = self.model.encoder(wav)
+        latents = self.model.encoder(wav.to(self.device))
         quantised = self.model.quantizer(latents, self.model.frame_rate).quantized
         self.done += 1
         return {"codebook_error": ((quantised - latents).square().mean() / latents.var()).item()}
@@ -184,7 +193,7 @@ class CodecTrainer:
             self.config.training.validation_items, VALIDATION_SECONDS, VALIDATION_SEED
         )
         self.model.eval()  # in training mode the quantiser moves its codebooks
-        latents = self.model.encoder(wav)
+        latents = self.model.encoder(wav.to(self.device))
         versions = {"unquantised": latents}
         if all(layer._codebook.inited for layer in self.model.quantizer.vq.layers):
             for bandwidth in (6.0, 24.0):
@@ -192,7 +201,7 @@ class CodecTrainer:
                 versions[f"kbps_{bandwidth:g}"] = self.model.quantizer.decode(codes)
         scores = {}
         for name, version in versions.items():
-            decoded = self.model.decoder(version)[..., : wav.shape[-1]]
+            decoded = self.model.decoder(version)[..., : wav.shape[-1]].cpu()
             items = [si_sdr_matrix(w, d).item() for w, d in zip(wav, decoded, strict=True)]
             scores[f"val_si_sdr_{name}"] = sum(items) / len(items)
         self.model.train()
@@ -230,6 +239,8 @@ def train_codec(
     exp_dir, settings = make_folder(exp_dir), config.training
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    if settings.device != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"training.device is {settings.device}, but torch sees no GPU: give cpu.")
     checkpoint = exp_dir / "last.ckpt"
     record_config(dataclasses.asdict(config), exp_dir / "conf.yml", checkpoint.is_file(), _FREE)
     train, validation = (
@@ -241,10 +252,11 @@ def train_codec(
     if checkpoint.is_file():
         # It holds tensors, numbers and containers only.
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        trainer.load_state_dict(stored["trainer"])
+        trainer.to(settings.device).load_state_dict(stored["trainer"])
         rows, spent = stored["log"], stored["seconds"]
     else:
         trainer.start(train)
+        trainer.to(settings.device)
 
     totals: dict[str, list[float]] = {}
     steps = range(trainer.done, trainer.total)
@@ -273,7 +285,8 @@ def _write(
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    save_codec(exp_dir / "codec.pth", config.network, trainer.model.state_dict())
+    state = {name: value.cpu() for name, value in trainer.model.state_dict().items()}
+    save_codec(exp_dir / "codec.pth", config.network, state)
     # Last, so that a checkpoint never lacks what belongs to it.
     with atomic_path(exp_dir / "last.ckpt") as temporary:
         state = {"trainer": trainer.state_dict(), "log": rows, "seconds": seconds}
@@ -281,4 +294,9 @@ def _write(
 
 
 # What may change between a run and its resumption without making it another run.
-_FREE = {("data", "root"), ("data", "store"), ("training", "validation_items")}
+_FREE = {
+    ("data", "root"),
+    ("data", "store"),
+    ("training", "validation_items"),
+    ("training", "device"),
+}

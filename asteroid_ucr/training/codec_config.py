@@ -83,6 +83,7 @@ class CodecTrainingConfig:
         discriminator_every: steps between uses of the discriminator.
         discriminator_filters: its width; EnCodec has 32.
         validation_items: crops of two seconds per validation, always the same.
+        device: "cpu" or "cuda"; may change when a run goes on.
         threads: of the CPU; null takes torch's default. Runs repeat exactly with the same number.
     """
 
@@ -103,6 +104,7 @@ class CodecTrainingConfig:
     discriminator_every: int = 2
     discriminator_filters: int = 4
     validation_items: int = 24
+    device: str = "cpu"
     threads: int | None = None
 
 

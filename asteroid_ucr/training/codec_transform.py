@@ -89,7 +89,7 @@ def freeze_transform(model: EncodecModel, kept: int) -> None:
     """
     _check(model, kept)
     for parameter, mask in _trainable(model, kept):
-        parameter.register_hook(lambda gradient, mask=mask: gradient * mask)
+        parameter.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient.device))
 
 
 def _check(model: EncodecModel, kept: int) -> list[int]:

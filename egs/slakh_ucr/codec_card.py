@@ -17,22 +17,27 @@ parser.add_argument("--root", required=True, help="Slakh tree whose test songs i
 parser.add_argument("--clips", help="folder of CLIP/{mix,SOURCE}.wav to score besides")
 parser.add_argument("--out", required=True, help="path of the weights and the card, no ending")
 parser.add_argument("--command", required=True, help="that trained it, for the card")
+parser.add_argument("--commit", help="of the code that trained it; default the current one")
 
 
 def main() -> None:
     """Runs the command."""
     options = parser.parse_args()
-    here = Path(__file__).parent
     found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
     )
-    commit = found.stdout.strip() or "unknown"
-    print(
-        "wrote",
-        write_card(
-            options.exp_dir, options.root, options.clips, options.out, options.command, commit
-        ),
+    card = write_card(
+        options.exp_dir,
+        options.root,
+        options.clips,
+        options.out,
+        options.command,
+        options.commit or found.stdout.strip() or "unknown",
     )
+    print(f"wrote {card}")
 
 
 if __name__ == "__main__":
