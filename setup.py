@@ -35,6 +35,7 @@ setup(
         "fast_bss_eval",
         "museval>=0.4.1",
         "librosa>=0.10",
+        "scikit-learn",
         "scipy",
         "pandas",
         "numpy",

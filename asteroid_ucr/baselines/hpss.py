@@ -6,6 +6,7 @@ import librosa
 import torch
 from torch import Tensor
 
+from asteroid_ucr.baselines.parts import share_out
 from asteroid_ucr.baselines.rows import Row
 from asteroid_ucr.evaluation.clips import Clip
 
@@ -16,9 +17,8 @@ def hpss_row() -> Row:
     """HPSS with librosa's settings; the first source gets the percussive part.
 
     The method has two outputs. "drums" gets the percussive one; where no source is named so, the
-    first source does, for want of a meaning. All other sources share the harmonic part equally:
-    the method does not tell them apart, and nothing fitted with labels is added to it, so its
-    scores for them are those of the drumless mixture.
+    first source does, for want of a meaning. See `asteroid_ucr.baselines.parts.share_out` for the
+    other sources.
     """
     return Row(
         "hpss",
@@ -40,6 +40,4 @@ def separate_hpss(clip: Clip) -> Tensor:
         )
         for part in parts
     )
-    first = clip.sources.index("drums") if "drums" in clip.sources else 0
-    others = len(clip.sources) - 1
-    return torch.stack([percussive if k == first else harmonic / others for k in range(others + 1)])
+    return share_out(torch.stack([percussive, harmonic]), clip.sources)

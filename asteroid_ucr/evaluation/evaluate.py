@@ -13,7 +13,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from asteroid_ucr.audio import write_audio
-from asteroid_ucr.baselines.hpss import hpss_row
+from asteroid_ucr.baselines.classical import classical_rows
 from asteroid_ucr.baselines.ours import model_rows
 from asteroid_ucr.baselines.rows import Row
 from asteroid_ucr.baselines.simple import (
@@ -157,7 +157,7 @@ def standard_rows(
     rows = [mixture_row()]
     if validation:
         rows.append(static_eq_row(validation))
-    rows += [hpss_row(), *extra_rows]
+    rows += [*classical_rows(), *extra_rows]
     for label, model in models.items():
         rows += model_rows(model, label, steps, seeds, unrefined)
     rows.append(oracle_wiener_row())
