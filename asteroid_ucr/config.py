@@ -86,6 +86,9 @@ class TrainingConfig:
         batch_size: crops per step and device.
         frames: latent frames per crop, 75 per second.
         min_rms: training crops in which a source's RMS is lower are drawn again; 0 keeps all.
+        solo_share: share of each batch that are sums of solos: passages in which one source plays
+            alone, found without labels (`asteroid_ucr.data.solos`), so that the components of
+            their sum are known. 0 is the paper's training.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW.
         schedule: of the learning rate, after the warm-up.
@@ -105,6 +108,7 @@ class TrainingConfig:
     batch_size: int = 64
     frames: int = 512
     min_rms: float = 0.01
+    solo_share: float = 0.0
     lr: float = 1e-4
     weight_decay: float = 0.01
     schedule: Literal["constant", "cosine"] = "constant"

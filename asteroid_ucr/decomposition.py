@@ -93,17 +93,36 @@ class Decomposition(nn.Module):
             The mean squared error, a scalar.
         """
         x = self.standardise(latents)
+        error = self.standardise(self.compose(self.restore(self._estimate(x, noise, alpha)))) - x
+        if self.variant == "d":
+            error = error / (1 - alpha).clamp(min=1e-3)[:, None, None]
+        return error.square().mean()
+
+    def component_loss(self, components: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+        """The loss where a mixture's components are known: ‖D(x_α, α, z_i) − x_i‖², standardised.
+
+        This is no part of the paper's method; see `asteroid_ucr.data.solos`.
+
+        Args:
+            components: latents x_i that compose the mixture, `(batch, n_src, channels, frames)`.
+            noise: standard normal, `(batch, channels, frames)`.
+            alpha: `(batch,)` in [0, 1].
+
+        Returns:
+            The mean squared error, a scalar.
+        """
+        x = self.standardise(self.compose(components))
+        return (self._estimate(x, noise, alpha) - self.standardise(components)).square().mean()
+
+    def _estimate(self, x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+        """Standardised components `(batch, n_src, channels, frames)` of a standardised mixture."""
         z = self.encoder(x)
         n_src = z.shape[1]
         x_alpha = repeat(iadb.blend(x, noise, alpha), "b c t -> (b n) c t", n=n_src)
         alpha_each = repeat(alpha, "b -> (b n)", n=n_src)
         output = self._denoise(x_alpha, alpha_each, z)
         rendered = iadb.estimate(output, x_alpha, alpha_each, self.variant)
-        components = self.restore(rearrange(rendered, "(b n) c t -> b n c t", n=n_src))
-        error = self.standardise(self.compose(components)) - x
-        if self.variant == "d":
-            error = error / (1 - alpha).clamp(min=1e-3)[:, None, None]
-        return error.square().mean()
+        return rearrange(rendered, "(b n) c t -> b n c t", n=n_src)
 
     def render(
         self,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from asteroid_ucr.config import TrainingConfig
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.crops import RandomCrops
+from asteroid_ucr.data.solo_sums import SoloSums
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.training.components import ComponentCache
 from asteroid_ucr.training.system import DecompositionSystem, WarmEMA, build_scheduler
@@ -24,6 +27,14 @@ class LatentData(pl.LightningDataModule):
     """Random crops of the training and validation caches.
 
     An epoch's crops follow from its number, so the loader is built anew for each of them.
+
+    Args:
+        settings: of the training.
+        workers: processes that read data.
+        train: to crop training items from.
+        validation: to crop validation items from.
+        solos: makes `solos(items, first)`, sums of solos; `settings.solo_share` of each batch are
+            such.
     """
 
     def __init__(
@@ -32,16 +43,20 @@ class LatentData(pl.LightningDataModule):
         workers: int,
         train: LatentCache | ComponentCache,
         validation: LatentCache | ComponentCache,
+        solos: Callable[[int, int], SoloSums] | None = None,
     ):
         super().__init__()
+        self.solos = solos
         self.settings, self.workers = settings, workers
         self.train, self.validation = train, validation
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader | CombinedLoader:
         """Crops of the current epoch."""
         settings, trainer = self.settings, self.trainer
+        summed = round(settings.solo_share * settings.batch_size) if self.solos else 0
         # Under a distributed strategy Lightning deals these items out to the devices.
-        items = settings.epoch_steps * settings.batch_size * trainer.world_size
+        batches = settings.epoch_steps * trainer.world_size
+        items = batches * (settings.batch_size - summed)
         crops = RandomCrops(
             self.train,
             settings.frames,
@@ -50,7 +65,12 @@ class LatentData(pl.LightningDataModule):
             first=trainer.current_epoch * items,
             min_rms=settings.min_rms,
         )
-        return DataLoader(crops, settings.batch_size, num_workers=self.workers)
+        mixtures = DataLoader(crops, settings.batch_size - summed, num_workers=self.workers)
+        if self.solos is None:
+            return mixtures
+        sums = self.solos(batches * summed, trainer.current_epoch * batches * summed)
+        solos = DataLoader(sums, summed, num_workers=self.workers)
+        return CombinedLoader({"mixtures": mixtures, "solos": solos}, "min_size")
 
     def val_dataloader(self) -> DataLoader:
         """The same crops every time."""

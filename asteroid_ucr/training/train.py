@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 
-from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.config import RecipeConfig, record_config
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import cache_metadata
+from asteroid_ucr.data.solo_sums import SoloSums
+from asteroid_ucr.data.solos import Solos, find_solos
+from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoint, fit
-from asteroid_ucr.training.system import DecompositionSystem
+from asteroid_ucr.training.system import DecompositionSystem, SoloSystem
 
 
 def cache_folder(config: RecipeConfig, split: str) -> Path:
@@ -40,7 +45,8 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     """Trains, and writes `best_model.pth` in Asteroid's form.
 
     The experiment folder holds `conf.yml`, `checkpoints/` (best and last), `logs/` (CSV) and
-    `best_model.pth`: the averaged weights of the epoch with the lowest validation loss.
+    `best_model.pth`: the averaged weights of the epoch with the lowest validation loss; and
+    `solos.json`, the passages that were found to hold one source, where they are used.
 
     Args:
         config: the recipe's configuration.
@@ -52,7 +58,8 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
         The path of `best_model.pth`.
 
     Raises:
-        UserError: if the caches are missing or foreign, or the folder has another run's files.
+        UserError: if the caches are missing or foreign, the folder has another run's files, or
+            the mixtures hold no solos.
     """
     exp_dir = make_folder(exp_dir)
     checkpoint = find_checkpoint(exp_dir, resume)
@@ -70,13 +77,30 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     model = build_model(config)
     model.decomposition.set_statistics(*map(torch.from_numpy, train_cache.statistics()))
     optimizer, scheduler = build_optimizer(model.parameters(), settings)
-    system = DecompositionSystem(model, optimizer, scheduler, settings.seed)
-
-    data = LatentData(settings, config.data.workers, train_cache, validation_cache)
+    solos, kind = None, DecompositionSystem
+    if settings.solo_share > 0:
+        found = _solos(exp_dir / "solos.json", train_cache, codec, config)
+        solos, kind = partial(SoloSums, train_cache, codec, found, settings.seed), SoloSystem
+    system = kind(model, optimizer, scheduler, settings.seed)
+    data = LatentData(settings, config.data.workers, train_cache, validation_cache, solos)
     fit(system, data, settings, exp_dir, checkpoint)
     with atomic_path(exp_dir / "best_model.pth") as temporary:
         torch.save(model.serialize(), temporary)
     return exp_dir / "best_model.pth"
+
+
+def _solos(path: Path, cache: LatentCache, codec: Codec, config: RecipeConfig) -> Solos:
+    """The solos of a run: found once, and the same ones when it is resumed."""
+    if not path.is_file():
+        if config.model.composition != "power_sum":
+            raise UserError(
+                f"Sums of solos add powers, as model.composition 'power_sum' does and "
+                f"{config.model.composition!r} does not: choose that, or training.solo_share 0."
+            )
+        found = find_solos(cache, codec, len(config.data.sources), config.training.seed)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(found.to_dict()))
+    return Solos.from_dict(json.loads(path.read_text()))
 
 
 # What the run depends on.
