@@ -1,5 +1,6 @@
 """Training: learns, resumes exactly, and refuses what does not belong together."""
 
+import json
 import math
 import signal
 import subprocess
@@ -214,3 +215,31 @@ def test_average_warms_up_to_its_decay():
     one, zero = torch.ones(1), torch.zeros(1)
     assert average(one, zero, torch.tensor(1)) == pytest.approx(2 / 11)
     assert average(one, zero, torch.tensor(10_000)) == pytest.approx(0.9)
+
+
+def test_sums_of_solos_join_the_mixtures(cached, tmp_path):
+    settings = {"training__solo_share": 0.5, "model__composition": "power_sum"}
+    config = parse(arguments(*cached, **settings))
+    # The tree is too small to find solos in: some windows are named as if they had been found.
+    windows = [[["Track00001", 0], ["Track00002", 24]], [["Track00003", 48]]]
+    (tmp_path / "solos.json").write_text(json.dumps({"score": -5.0, "windows": windows}))
+    train(config, tmp_path)
+    log = pd.concat(map(pd.read_csv, sorted(tmp_path.glob("logs/*/metrics.csv"))))
+    assert log["loss_epoch"].dropna().iloc[-1] < 0.85 * log["loss_epoch"].dropna().iloc[0]
+    with pytest.raises(UserError, match="power_sum"):
+        train(parse(arguments(*cached, training__solo_share=0.5)), tmp_path / "mean")
+    with pytest.raises(UserError, match="too few to find solos"):
+        train(config, tmp_path / "other")
+
+
+def test_it_trains_on_a_codec_with_weights(slakh_tree, tmp_path):
+    overrides = {"codec__name": "ucr_24khz", "codec__bandwidth": 0, "training__steps": 2}
+    config = parse(arguments(slakh_tree, tmp_path / "cache", **overrides, training__epoch_steps=2))
+    codec = build_codec("ucr_24khz")
+    for split in ("train", "validation"):
+        folder = cache_folder(config, split)
+        encode_split(slakh_tree, split, folder, codec, config.data.sources)
+    train(config, tmp_path / "exp")
+    model = UCRSeparator.from_pretrained(str(tmp_path / "exp"))
+    assert not any("codec" in key for key in model.state_dict())
+    assert model(torch.randn(1, 1, 4000)).shape == (1, 2, 4000)

@@ -27,6 +27,10 @@ class Codec(nn.Module, ABC):
     channels: int
     has_power: bool = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Codec:
+        """Itself: a codec is frozen, so that copies of a model, as averaging makes, can share it."""
+        return self
+
     @property
     def frame_rate(self) -> float:
         """Latent frames per second."""

@@ -54,8 +54,8 @@ class Solos:
 
     Attributes:
         windows: a list for each component. Which instrument a component is remains unknown.
-        score: how much better the chosen clusters' sum explains the mixture than a smaller set
-            does, in dB per band; near or above zero, the mixtures have no solos to be found.
+        score: how much better the chosen clusters' sum explains the average mixture than a smaller
+            set does, in dB per band; near or above zero, no set of clusters looks like solos.
     """
 
     def __init__(self, windows: Sequence[Sequence[Window]], score: float):
