@@ -98,7 +98,7 @@ class CodecTrainingConfig:
     quantise_share: float = 0.5
     kmeans_iters: int = 5
     dead_code: float = 0.015
-    codebook_steps: int = 100
+    codebook_steps: int = 500
     codebook_batch: int = 64
     discriminate_from: int = 4000
     discriminator_every: int = 2
