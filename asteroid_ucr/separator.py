@@ -33,7 +33,7 @@ class UCRSeparator(Generative, BaseModel):
 
     Args:
         sources: names of the outputs, in order; their number is the number of components.
-        codec: "mel" or "encodec_24khz".
+        codec: "mel", "encodec_24khz" or "ucr_24khz".
         codec_options: arguments of the codec, such as `{"bandwidth": 24.0}`.
         codec_fingerprint: what the codec must be for the weights to make sense; checked if given.
         codec_dir: folder of the codec's weights on this machine; not saved with the model.

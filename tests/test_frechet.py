@@ -80,6 +80,19 @@ def test_comparison_has_an_interval_that_holds_the_truth_and_repeats():
     assert compare(reference[:9], estimate[:9], seed=4, resamples=3) != again
 
 
+def test_pairs_know_more_than_strangers():
+    generator = np.random.default_rng(3)
+    reference = [
+        5 * generator.standard_normal(4) + generator.standard_normal((9, 4)) for _ in range(12)
+    ]
+    estimate = [r + 0.5 for r in reference]
+    pairs, strangers = (compare(reference, estimate, paired=paired) for paired in (True, False))
+    assert pairs.value == strangers.value == pytest.approx(1.0)
+    assert pairs.high - pairs.low < 0.5 * (strangers.high - strangers.low)
+    with pytest.raises(UserError, match="no pairs"):
+        compare(reference, estimate[1:], paired=True)
+
+
 def test_embeddings_are_means_and_log_spreads_of_windows():
     codec = build_codec("mel")
     wav = 0.1 * torch.randn(1, 24_000 * 3 + 17, generator=torch.Generator().manual_seed(0))

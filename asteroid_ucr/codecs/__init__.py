@@ -20,7 +20,7 @@ def build_codec(name: str, **options: Any) -> Codec:
     """Builds a codec by name.
 
     Args:
-        name: "mel" (needs no weights), "encodec_24khz", or "ucr_24khz" (trained by the recipe).
+        name: "mel" (needs no weights), "encodec_24khz", or "ucr_24khz" (bundled).
         **options: of the codec's constructor.
 
     Raises:

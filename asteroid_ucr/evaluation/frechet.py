@@ -186,24 +186,31 @@ def frechet_infinity(
 
 
 def compare(
-    reference: Sequence[Array], estimate: Sequence[Array], seed: int = 0, resamples: int = 100
+    reference: Sequence[Array],
+    estimate: Sequence[Array],
+    seed: int = 0,
+    resamples: int = 100,
+    paired: bool = False,
 ) -> Distance:
     """Distance of two collections, with a bootstrap interval.
 
     Windows of one clip are not independent, so whole clips are drawn, with replacement; those of
-    the reference stay as they are.
+    the reference stay as they are, unless they belong to the estimate's.
 
     Args:
         reference: embeddings of the true sounds, one array for each clip (or song).
         estimate: embeddings of the sounds to judge, likewise.
         seed: of subsets and resamples.
         resamples: of the bootstrap.
+        paired: whether estimate k was made from reference k, as by a codec: both are drawn.
 
     Raises:
-        UserError: if there are too few embeddings.
+        UserError: if there are too few embeddings, or pairs of unequal number.
     """
     if not reference or not estimate:
         raise UserError("A Fréchet distance compares two collections: one of them is empty.")
+    if paired and len(reference) != len(estimate):
+        raise UserError(f"{len(reference)} clips and {len(estimate)} are no pairs.")
     true = gaussian(np.concatenate(reference))
     whole = np.concatenate(estimate)
     infinity = frechet_infinity(true, whole, seed)
@@ -212,7 +219,8 @@ def compare(
         generator = generator_for(seed, 1, number)
         chosen = torch.randint(len(estimate), (len(estimate),), generator=generator).tolist()
         again = np.concatenate([estimate[i] for i in chosen])
-        drawn.append(frechet_infinity(true, again, number, RESAMPLE_POINTS))
+        other = gaussian(np.concatenate([reference[i] for i in chosen])) if paired else true
+        drawn.append(frechet_infinity(other, again, number, RESAMPLE_POINTS))
     # Repeated clips narrow a resample's covariance, which shifts it as a whole: the interval takes
     # the resamples' spread around their own mean, not their place.
     shifts = np.asarray(drawn) - np.mean(drawn) if drawn else np.full(1, math.nan)
