@@ -149,6 +149,7 @@ class GenerationConfig:
         segment_seconds: length of the clips.
         max_clips: at most so many clips of each split, spread over the tracks; null takes all.
         unconditional: number of generations from nothing.
+        keep: what is given for accompaniments: a stem's audio, its latents in the mixture, or both.
         steps: of the prior's sampler.
         curve: numbers of steps whose Fréchet distance is plotted; empty for no plot.
         seed: of the first generation; each has the next one.
@@ -160,6 +161,7 @@ class GenerationConfig:
     segment_seconds: float = 5.0
     max_clips: int | None = None
     unconditional: int = 64
+    keep: list[Literal["audio", "latents"]] = field(default_factory=lambda: ["audio", "latents"])
     steps: int = 25
     curve: list[int] = field(default_factory=list)
     seed: int = 0

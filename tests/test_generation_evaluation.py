@@ -141,6 +141,7 @@ def test_results_are_written_whole(evaluated):
     for kept, partner in (("drums", "bass"), ("bass", "drums")):
         assert ("train", f"generated, given {kept}", "mixture") in rows
         assert ("test", f"generated, given {kept}", partner) in rows
+        assert ("test", f"generated from z, given {kept}", partner) in rows
         assert ("train", f"shuffled, given {kept}", "mixture") in rows
         assert ("test", "round trip", partner) in rows
     by_row = {(line["sounds"], line["target"]): line for line in results["frechet"]}
@@ -153,11 +154,11 @@ def test_results_are_written_whole(evaluated):
     assert len(list((folder / "generation_examples" / "random").iterdir())) == 8
 
 
-def test_lines_hold_three_partners_of_every_clip(evaluated):
+def test_lines_hold_four_partners_of_every_clip(evaluated):
     folder, results = evaluated
     lines = pd.read_csv(folder / "generation.csv")
-    assert len(lines) == 6 * 2 * 3
-    assert lines["silent"].sum() == 2 * 3  # counted, not dropped
+    assert len(lines) == 6 * 2 * 4
+    assert lines["silent"].sum() == 2 * 4  # counted, not dropped
     true = lines[(lines["partner"] == "true") & ~lines["silent"]]
     assert (true["component_mse"] == 0).all() and (true["codec_mse"] == 0).all()
     others = lines[(lines["partner"] != "true") & ~lines["silent"]]
@@ -200,7 +201,8 @@ def test_one_song_has_no_shuffled_partners(tmp_path):
     results = evaluate_generation(
         model, clips, clips, latents, tmp_path, settings, MelCodec(), quiet=True
     )
-    assert {entry["partner"] for entry in results["fit"]} == {"true", "generated"}
+    kinds = {entry["partner"] for entry in results["fit"]}
+    assert kinds == {"true", "generated", "generated from z"}
     assert results["memorisation"]["test"]["mean"] is None or np.isnan(
         results["memorisation"]["test"]["mean"]
     )

@@ -24,6 +24,7 @@ from asteroid_ucr.separator import UCRSeparator
 
 EXAMPLES = "generation_examples"
 BATCH = 8  # generated together
+KINDS = {"audio": "generated", "latents": "generated from z"}  # partners, by how a stem is kept
 MEASURES = ("onset", "chroma", "component_mse", "codec_mse")
 
 
@@ -54,44 +55,76 @@ def accompany(
     folder: Path,
     quiet: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Generates partners of every source of every test clip, and measures three kinds of them."""
-    device = device_of(model)
+    """Generates partners of every source of every test clip, and measures all kinds of them.
+
+    Args:
+        model: with a prior.
+        test: clips of one length.
+        sounds: receives the partners, and the mixtures that they make.
+        settings: how to generate.
+        folder: receives the examples.
+        quiet: show no progress.
+
+    Yields:
+        A line for each clip, kept source and kind of partner.
+    """
     chosen = _examples(test, settings.examples)
     with tqdm(total=len(test) * model.n_src, desc="accompaniments", disable=quiet) as bar:
         for kept, name in enumerate(model.sources):
             for first in range(0, len(test), BATCH):
                 clips = test[first : first + BATCH]
-                seed = settings.seed + first
-                given = torch.stack([clip.references[kept] for clip in clips])
-                plan = make_plan(model, clips[0].seconds, {name: given.to(device)})
-                z = sample_latents(model, plan, None, settings.steps, seed)
-                stems = render(model, plan, z, seed=seed)
-                error = (z[:, kept] - plan.latents[:, kept]).square().mean((1, 2)).tolist()
+                made = {how: _generate(model, clips, kept, how, settings, first)
+                        for how in settings.keep}  # fmt: skip
                 for k, clip in enumerate(clips):
-                    partners = {
-                        "true": (clip.references, encode_clip(model, clip)),
-                        "generated": (stems[k], z[k].cpu()),
-                    }
+                    partners = {"true": (clip.references, encode_clip(model, clip), np.nan)}
+                    for how, batch in made.items():
+                        partners[KINDS[how]] = tuple(part[k] for part in batch)
                     other = _from_another_song(test, first + k)
                     if other is not None:
                         level = level_gain(other.mixture) / level_gain(clip.mixture)
                         mixed = other.references * level
                         mixed[kept] = clip.references[kept]
-                        partners["shuffled"] = (mixed, encode_clip(model, other))
+                        partners["shuffled"] = (mixed, encode_clip(model, other), np.nan)
                     example = clip.name if first + k in chosen else ""
-                    for kind, (wavs, latents) in partners.items():
-                        line = _measure(model, clip, kept, wavs, latents)
-                        if kind == "generated":
-                            line["kept_mse"] = error[k]
-                        scaled = parts(wavs * level_gain(clip.mixture), model)
+                    for kind, (wavs, latents, change) in partners.items():
                         if kind != "true":
+                            scaled = parts(wavs * level_gain(clip.mixture), model)
                             heard = {t: scaled[t] for t in ("mixture", others(model, kept))}
                             sounds.add(f"{kind}, given {name}", clip.track, heard)
-                        if example and kind != "shuffled":
-                            place = folder / EXAMPLES / clip.name / name
-                            _write(place, kind, kept, wavs, int(model.sample_rate))
-                        yield {"kept": name, "partner": kind, "example": example, **line}
+                        if example and kind in ("true", KINDS[settings.keep[0]]):
+                            rate, title = int(model.sample_rate), kind.split()[0]
+                            _write(folder / EXAMPLES / clip.name / name, title, kept, wavs, rate)
+                        line = {"kept": name, "partner": kind, "example": example}
+                        line |= _measure(model, clip, kept, wavs, latents)
+                        yield {**line, "kept_mse": float(change)}
                     bar.update()
+
+
+def _generate(
+    model: UCRSeparator,
+    clips: Sequence[Clip],
+    kept: int,
+    how: str,
+    settings: GenerationConfig,
+    first: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Stems at the clips' levels, latents, and the change of what was kept, for each clip.
+
+    Kept as "audio", a stem is encoded alone, as users give it. Kept as "latents", it is what the
+    encoder says of it in the mixture, as in the paper's experiment 3.
+    """
+    stem = torch.stack([clip.references[kept] for clip in clips])
+    given = stem
+    if how == "latents":
+        given = torch.stack([encode_clip(model, clip)[kept] for clip in clips])
+    seed = settings.seed + first
+    plan = make_plan(model, clips[0].seconds, {model.sources[kept]: given})
+    z = sample_latents(model, plan, None, settings.steps, seed)
+    stems = render(model, plan, z, seed=seed)
+    if how == "latents":
+        stems = stems / torch.stack([level_gain(clip.mixture) for clip in clips])[:, None]
+        stems[:, kept] = stem
+    return stems, z.cpu(), (z[:, kept] - plan.latents[:, kept]).square().mean((1, 2))
 
 
 @torch.no_grad()
@@ -111,7 +144,6 @@ def _measure(model: UCRSeparator, clip: Clip, kept: int, wavs: Tensor, z: Tensor
     stem, partner = clip.references[kept], wavs.sum(0) - wavs[kept]
     true = clip.references.sum(0) - stem
     line = {"track": clip.track, "clip": clip.name, **dict.fromkeys(MEASURES, np.nan)}
-    line["kept_mse"] = np.nan
     line["silent"] = bool(silent(torch.stack([stem, true])).any())
     if line["silent"]:
         return line  # there is nothing to fit to, or nothing that a true partner would have played
@@ -160,9 +192,9 @@ def summarise_fit(lines: pd.DataFrame) -> list[dict[str, Any]]:
         entries.append({"kept": kept, "partner": kind, **figures})
     for kept, part in lines.groupby("kept", sort=False):
         kinds = {kind: own.set_index("clip") for kind, own in part.groupby("partner")}
-        for kind in ("true", "generated"):
-            if "shuffled" not in kinds:
-                continue
+        if "shuffled" not in kinds:
+            continue
+        for kind in [kind for kind in ("true", *KINDS.values()) if kind in kinds]:
             paired = kinds[kind].copy()
             names = list(MEASURES)
             paired[names] = kinds[kind][names] - kinds["shuffled"][names]

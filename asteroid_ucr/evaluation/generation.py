@@ -21,6 +21,7 @@ from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation.accompaniment import (
     BATCH,
     EXAMPLES,
+    KINDS,
     accompany,
     device_of,
     encode_clip,
@@ -169,7 +170,8 @@ def _distances(
 ) -> list[dict[str, Any]]:
     """The table of Fréchet distances: to the training split, and of partners to the true ones."""
     partners = list(dict.fromkeys(others(model, k) for k in range(model.n_src)))
-    given = [f"{kind}, given {s}" for s in model.sources for kind in ("generated", "shuffled")]
+    kinds = [*KINDS.values(), "shuffled"]
+    given = [f"{kind}, given {s}" for s in model.sources for kind in kinds]
     rows = ["test", "round trip", "generated", *given, "white noise"]
     asked = [("train", row, t) for t in dict.fromkeys(["mixture", *model.sources]) for row in rows]
     asked += [("test", row, t) for t in partners for row in ("round trip", *given)]

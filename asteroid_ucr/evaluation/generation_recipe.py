@@ -57,6 +57,6 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
         for split in ("train", "test")
     )
     own = settings.embedding == config.codec.name
-    embedding = model.codec if own else build_codec(settings.embedding)
+    embedding = build_codec(settings.embedding, **(config.codec.options() if own else {}))
     model = model.to(device)
-    return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding.cpu())
+    return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding)
