@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asteroid_ucr.audio import read_audio, write_audio
+from asteroid_ucr.audio import level_gain, read_audio, write_audio
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.generation import STEPS
 from asteroid_ucr.separator import UCRSeparator
@@ -74,6 +74,10 @@ def generate_files(
         audio = [whole] if whole is not None else list(kept.values())
         seconds = audio[0].shape[-1] / model.sample_rate if audio else SECONDS
 
+    # Latents alone have no level: where they are all that is kept, it is their mixture's.
+    level = 1.0
+    if whole is not None and strength is None and not any("=" in item for item in keep):
+        level = 1 / float(level_gain(whole))
     folders = []
     seeds = range(seed, seed + count)
     with tqdm(total=count, unit="item", disable=None) as bar:
@@ -89,7 +93,7 @@ def generate_files(
                 seed=part[0],
                 batch=len(part),
             )
-            for number, item in zip(part, stems, strict=True):
+            for number, item in zip(part, level * stems, strict=True):
                 folders.append(Path(out) / f"{number:05d}")
                 for name, wav in [*zip(model.sources, item, strict=True), ("mix", item.sum(0))]:
                     # Floats, so that kept stems stay what they are and the mixture does not clip.

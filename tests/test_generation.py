@@ -230,7 +230,7 @@ def files(model, tmp_path_factory):
     return folder
 
 
-def test_the_command_writes_names(files, tmp_path, capsys):
+def test_the_command_writes_names(model, files, tmp_path, capsys):
     out = tmp_path / "out"
     common = ["generate", str(files / "model.pth"), "--steps", "2", "--device", "cpu"]
     keep = ["--keep", f"drums={files / 'drums.wav'}", "--count", "2", "--seed", "7"]
@@ -252,6 +252,12 @@ def test_the_command_writes_names(files, tmp_path, capsys):
     assert main([*common, "-o", str(tmp_path / "n"), "--seconds", "1"]) == 0
     lengths = [sf.info(tmp_path / n / "00000" / "bass.wav").frames for n in "vkn"]
     assert lengths == [2 * RATE, 2 * RATE, RATE]
+    # What is kept of a mixture is rendered at the mixture's level.
+    loud = torch.as_tensor(drums).square().mean().sqrt() / 0.1
+    z = model.encode(torch.as_tensor(drums))[:, 1]
+    expected = loud * model.generate(2.0, {"bass": z.detach()}, steps=2, seed=0)[0]
+    found = sf.read(tmp_path / "k" / "00000" / "drums.wav", dtype="float32")[0]
+    assert np.allclose(found, expected[0], atol=1e-3)
     assert "wrote drums, bass and mix in 1 folders" in capsys.readouterr().out
     assert main(["info", str(files / "model.pth")]) == 0
     assert "frames 64" in capsys.readouterr().out
