@@ -89,6 +89,10 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--estimates", metavar="SUFFIX", help="also score CLIP/<source>SUFFIX.wav, with --clips"
     )
+    evaluate.add_argument(
+        "--compare", nargs="+", default=[], metavar="FILE", help="trained baselines to score too"
+    )
+    evaluate.add_argument("--pretrained", metavar="NAME", help="Demucs weights, such as htdemucs")
     evaluate.add_argument("-o", "--out", type=Path, default=Path("evaluated"), metavar="DIR")
     evaluate.add_argument("--steps", type=int, nargs="+", default=[1, 25])
     evaluate.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the noise")
@@ -224,21 +228,25 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    """Scores models on clips with true stems, beside the mixture, HPSS and oracles.
+    """Scores models on clips with true stems, beside the mixture, classical methods and oracles.
 
     Models keep their stored assignment of components to sources. Results go to DIR.
     """
+    from asteroid_ucr.baselines.demucs import demucs_row
     from asteroid_ucr.baselines.published import file_estimates
+    from asteroid_ucr.baselines.trained import trained_rows
     from asteroid_ucr.evaluation.clips import folder_clips, slakh_clips
     from asteroid_ucr.evaluation.evaluate import evaluate
 
     models = {n: load_model(n, options.device, options.codec_dir) for n in options.models}
     sources = next(iter(models.values())).sources
-    extra, validation = [], []
+    extra, validation = trained_rows(options.compare, sources), []
+    if options.pretrained:
+        extra.append(demucs_row(options.pretrained, sources))
     if options.clips:
         clips = folder_clips(options.clips, sources)
         if options.estimates:
-            extra = file_estimates(options.clips, options.estimates)
+            extra += file_estimates(options.clips, options.estimates)
     else:
         settings = {
             "seconds": options.segment_seconds,

@@ -82,6 +82,7 @@ class TrainingConfig:
     Attributes:
         seed: of weights, crops, noise and α.
         steps: optimizer steps in all.
+        minutes: stop after the first epoch that ends beyond this time; null sets no limit.
         epoch_steps: steps between validations, checkpoints and log lines.
         batch_size: crops per step and device.
         frames: latent frames per crop, 75 per second.
@@ -104,6 +105,7 @@ class TrainingConfig:
 
     seed: int = 0
     steps: int = 100_000
+    minutes: float | None = None
     epoch_steps: int = 1000
     batch_size: int = 64
     frames: int = 512
@@ -206,22 +208,25 @@ class RecipeConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
-def recipe_parser(description: str) -> ArgumentParser:
+def recipe_parser(description: str, recipe: type[RecipeConfig] = RecipeConfig) -> ArgumentParser:
     """A parser that takes `--config FILE` and every option as `--section.option`."""
     parser = ArgumentParser(description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with the sections below.")
-    parser.add_class_arguments(RecipeConfig)
+    parser.add_class_arguments(recipe)
     return parser
 
 
 def parse_recipe(
-    parser: ArgumentParser, arguments: Sequence[str] | None = None
+    parser: ArgumentParser,
+    arguments: Sequence[str] | None = None,
+    recipe: type[RecipeConfig] = RecipeConfig,
 ) -> tuple[RecipeConfig, Namespace]:
     """Parses a recipe script's command line.
 
     Args:
         parser: from `recipe_parser`, possibly with more arguments.
         arguments: None takes those of the process.
+        recipe: what `recipe_parser` was made for.
 
     Returns:
         The configuration, and everything that was parsed.
@@ -234,8 +239,8 @@ def parse_recipe(
     except (ArgumentError, OSError) as error:
         raise UserError(" ".join(str(error).split())) from error
     made = parser.instantiate_classes(parsed)
-    sections = {name: getattr(made, name) for name in RecipeConfig.__dataclass_fields__}
-    return RecipeConfig(**sections), parsed
+    sections = {name: getattr(made, name) for name in recipe.__dataclass_fields__}
+    return recipe(**sections), parsed
 
 
 def record_config(

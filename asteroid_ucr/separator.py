@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from asteroid.models import BaseModel, register_model
+from asteroid.models import register_model
 from einops import rearrange
 from torch import Tensor
 
 from asteroid_ucr import iadb
+from asteroid_ucr.asteroid_model import SeparatorModel
 from asteroid_ucr.audio import level_gain
 from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.composition import build_composition
@@ -19,12 +20,11 @@ from asteroid_ucr.errors import UserError
 from asteroid_ucr.generator import Generative
 from asteroid_ucr.masking import apply_masks, wiener_masks
 from asteroid_ucr.networks import SemanticEncoder, UNet1d
-from asteroid_ucr.pretrained import load_checkpoint
 
 REFINEMENTS = ("wiener", "none")
 
 
-class UCRSeparator(Generative, BaseModel):
+class UCRSeparator(Generative, SeparatorModel):
     """Separates a mixture by unsupervised composable representations (Bindi & Esling 2024).
 
     An `asteroid.models.BaseModel`: `forward` maps waveforms to waveforms, and `serialize`,
@@ -135,11 +135,6 @@ class UCRSeparator(Generative, BaseModel):
     def codec(self) -> Codec:
         """The frozen codec, on the model's device. Its weights are no part of the model's."""
         return self._codec[0].to(self.order.device)
-
-    @property
-    def n_src(self) -> int:
-        """Number of sources."""
-        return len(self.sources)
 
     # -- separation -------------------------------------------------------------------------------
 
@@ -261,22 +256,6 @@ class UCRSeparator(Generative, BaseModel):
             raise UserError(f"refine {refine!r} is unknown: choose one of {REFINEMENTS}.")
         return refine
 
-    @staticmethod
-    def _as_batch(wav: Tensor) -> Tensor:
-        """`(time,)`, `(batch, time)` or `(batch, 1, time)` to `(batch, 1, time)`."""
-        if wav.ndim == 1:
-            wav = wav[None, None]
-        elif wav.ndim == 2:
-            wav = wav[:, None]
-        if wav.ndim != 3 or wav.shape[1] != 1:
-            raise UserError(
-                f"The waveform has shape {tuple(wav.shape)}: give (batch, 1, time) or (batch, "
-                "time); average the channels, or let the command `asteroid-ucr separate` keep them."
-            )
-        if wav.shape[-1] == 0:
-            raise UserError("The waveform has zero length: it holds no samples.")
-        return wav
-
     # -- Asteroid's contract ----------------------------------------------------------------------
 
     def assign(self, order: Sequence[int]) -> None:
@@ -289,57 +268,9 @@ class UCRSeparator(Generative, BaseModel):
             raise ValueError(f"{list(order)} is no permutation of {self.n_src} outputs.")
         self.order.copy_(self.order[torch.as_tensor(list(order), device=self.order.device)])
 
-    @torch.no_grad()
-    def torch_separate(self, wav: Tensor, **options: Any) -> Tensor:
-        """Separates on the model's device and returns on the input's.
-
-        Unlike Asteroid's function of this name, the outputs are not rescaled by their L1 norm: they
-        add up to the mixture as they are, and silence stays silence.
-        """
-        return self.forward_wav(wav.to(self.order.device), **options).to(wav.device)
-
-    def separate(self, wav: Any, **options: Any) -> Any:
-        """Separates a tensor, an array or, as Asteroid does, a file."""
-        if isinstance(wav, str):
-            return super().separate(wav, **options)
-        if isinstance(wav, Tensor):
-            return self.torch_separate(wav, **options)
-        return self.numpy_separate(wav, **options)
-
-    def numpy_separate(self, wav: Any, **options: Any) -> Any:
-        """`torch_separate` for numpy arrays."""
-        return self.torch_separate(torch.from_numpy(wav), **options).numpy()
-
     def get_model_args(self) -> dict[str, Any]:
         """Constructor arguments, as plain values."""
         return {**self._args, "steps": self.steps, "seed": self.seed, "refine": self.refine}
-
-    def serialize(self) -> dict[str, Any]:
-        """The model as plain types, which `torch.load` reads with `weights_only`."""
-        conf = super().serialize()
-        conf["state_dict"] = {key: value.cpu() for key, value in conf["state_dict"].items()}
-        versions = conf["infos"]["software_versions"]
-        conf["infos"]["software_versions"] = {key: str(value) for key, value in versions.items()}
-        return conf
-
-    @classmethod
-    def from_pretrained(cls, name_or_conf: Any, *args: Any, **kwargs: Any) -> UCRSeparator:
-        """Loads a model.
-
-        Args:
-            name_or_conf: a bundled model's name, the path of a checkpoint or of an experiment
-                folder, a Hugging Face id ("user/model"), or what `serialize` returns.
-            *args: passed to Asteroid's loader.
-            **kwargs: constructor arguments that overrule the stored ones.
-
-        Raises:
-            UserError: if there is no such model, or the file is none.
-        """
-        conf = name_or_conf if isinstance(name_or_conf, dict) else load_checkpoint(name_or_conf)
-        if conf.get("model_name") != cls.__name__:
-            raise UserError(f"{name_or_conf} holds a {conf.get('model_name')}, no {cls.__name__}.")
-        conf = {**conf, "model_args": {**conf["model_args"], **kwargs}}
-        return super().from_pretrained(conf, *args).eval()
 
 
 register_model(UCRSeparator)

@@ -11,8 +11,10 @@ from asteroid_ucr.audio import level_gain
 from asteroid_ucr.baselines.rows import Row
 from asteroid_ucr.baselines.simple import masked
 from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.flops import gflop_per_second
 from asteroid_ucr.masking import stft, wiener_masks
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.training.train import describe_budget
 
 
 def model_rows(
@@ -46,6 +48,9 @@ def model_rows(
 
 def _pair(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
     device = next(model.parameters()).device
+    budget = describe_budget(model.budget)
+    budget = f"; {budget}" if budget else ""
+    cost = _cost(model, steps)
     counted = "1 step" if steps == 1 else f"{steps} steps"
     latest: dict[str, Tensor] = {}
 
@@ -72,9 +77,10 @@ def _pair(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
         f"Ours, {counted}",
         "ours",
         lambda clip: masked(clip, masks(clip)),
-        note=f"this package's model, {counted}, its estimates used as masks on the mixture",
+        note=f"this package's model, {counted}, its estimates used as masks on the mixture{budget}",
         model=label,
         seed=seed,
+        gflops=cost,
         masks=masks,
     )
     decoded = Row(
@@ -82,8 +88,18 @@ def _pair(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
         f"Ours, {counted}, raw",
         "ours",
         raw,
-        note=f"this package's model, {counted}, its estimates decoded by the codec",
+        note=f"this package's model, {counted}, its estimates decoded by the codec{budget}",
         model=label,
         seed=seed,
+        gflops=cost,
     )
     return [refined, decoded]
+
+
+def _cost(model: UCRSeparator, steps: int) -> float:
+    """GFLOP per second of audio: that of one step, and of the denoiser for each further one."""
+    one, two = (
+        gflop_per_second(model, int(model.sample_rate), lambda m, wav, n=n: m(wav, steps=n))
+        for n in (1, 2)
+    )
+    return one + (steps - 1) * (two - one)

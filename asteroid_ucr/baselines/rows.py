@@ -10,7 +10,7 @@ from torch import Tensor
 from asteroid_ucr.evaluation.clips import Clip
 
 # In the order of the tables: what anyone can reach, then what no mask or codec can exceed.
-GROUPS = ("floor", "classical", "supervised", "ours", "published", "ceiling")
+GROUPS = ("floor", "classical", "supervised", "unsupervised", "ours", "published", "ceiling")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Row:
         model: label of the trained model behind it, empty for fixed methods. Rows of the same name
             with different models (training seeds) are one line of the table.
         seed: seed of its sampler.
+        gflops: arithmetic of a neural row per second of audio, in GFLOP (`asteroid_ucr.flops`).
         masks: clip to soft masks `(n_src, freq, frames)` on the mask grid, where it has masks.
     """
 
@@ -37,6 +38,7 @@ class Row:
     note: str = ""
     model: str = ""
     seed: int = 0
+    gflops: float | None = None
     masks: Callable[[Clip], Tensor] | None = None
 
     def __post_init__(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from asteroid_ucr.baselines.demucs import demucs_row
+from asteroid_ucr.baselines.trained import trained_rows
 from asteroid_ucr.config import RecipeConfig
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation.clips import slakh_clips
@@ -15,7 +18,13 @@ from asteroid_ucr.files import atomic_path
 from asteroid_ucr.separator import UCRSeparator
 
 
-def evaluate_runs(config: RecipeConfig, exp_dir: Path, runs: list[str]) -> dict[str, Any]:
+def evaluate_runs(
+    config: RecipeConfig,
+    exp_dir: Path,
+    runs: list[str],
+    compare: Sequence[str] = (),
+    pretrained: str | None = None,
+) -> dict[str, Any]:
     """Assigns components to sources, evaluates all runs, and chooses the best.
 
     Each run's `best_model.pth` is rewritten with its assignment, fitted on the validation split.
@@ -25,12 +34,14 @@ def evaluate_runs(config: RecipeConfig, exp_dir: Path, runs: list[str]) -> dict[
         config: the recipe's configuration.
         exp_dir: folder of the results, which holds the runs' folders.
         runs: names of their folders.
+        compare: `best_model.pth` files of trained baselines, scored on the same clips.
+        pretrained: name of published Demucs weights, scored on them too.
 
     Returns:
         What `evaluate` returns.
 
     Raises:
-        UserError: if a run is not there, or the data cannot be used.
+        UserError: if a run is not there, a baseline or the data cannot be used.
     """
     data, settings = config.data, config.evaluation
     options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
@@ -52,6 +63,9 @@ def evaluate_runs(config: RecipeConfig, exp_dir: Path, runs: list[str]) -> dict[
         scores[run] = assign_components(model, validation).score
         save(model, exp_dir / run / "best_model.pth")
     save(models[max(scores, key=scores.__getitem__)], exp_dir / "best_model.pth")
+    extra = trained_rows(compare, data.sources, validation)
+    if pretrained is not None:
+        extra.append(demucs_row(pretrained, data.sources))
     return evaluate(
         models,
         slakh_clips(data.root, "test", max_clips=settings.max_clips, **common),
@@ -62,6 +76,7 @@ def evaluate_runs(config: RecipeConfig, exp_dir: Path, runs: list[str]) -> dict[
         bss_eval=settings.bss_eval,
         examples=settings.examples,
         workers=settings.workers,
+        extra_rows=extra,
     )
 
 

@@ -30,7 +30,7 @@ from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.train_prior import FOLDER as PRIOR_FOLDER
 
 # Rows worth hearing, in this order; the table has them all.
-_HEARD_GROUPS = ("ours", "supervised", "published", "classical", "floor", "ceiling")
+_HEARD_GROUPS = ("ours", "unsupervised", "supervised", "published", "classical", "floor", "ceiling")
 _UNHEARD = {"oracle_codec_mask"}
 
 

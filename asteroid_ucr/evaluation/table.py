@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -63,6 +64,7 @@ GROUP_TITLES = {
     "floor": "Floors",
     "classical": "Without training",
     "supervised": "Trained on stems",
+    "unsupervised": "Other methods trained on mixtures alone",
     "ours": "Trained on mixtures alone",
     "published": "Published outputs",
     "ceiling": "Ceilings (they know the truth)",
@@ -196,9 +198,17 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
         console.print()
         console.print(protocol_line(results, kind), style="dim", highlight=False)
         console.print(to_rich(results, kind, width=console.width))
+    for label, note in notes(results, ("supervised", "unsupervised", "ours")):
+        console.print(f"{label}: {note}", style="dim", highlight=False)
     for entry in results["rows"]:
         for error in entry["errors"]:
             console.print(f"{entry['label']}: {entry['failures']} failed, {error}", style="red")
+
+
+def notes(results: dict[str, Any], groups: Iterable[str] = GROUP_TITLES) -> list[tuple[str, str]]:
+    """Label and note of each row of some groups: what it is and, if trained, its budget."""
+    chosen = set(groups)
+    return [(e["label"], e["note"]) for e in results["rows"] if e["group"] in chosen]
 
 
 def to_markdown(results: dict[str, Any], reference: str = "true", source: str = "all") -> str:

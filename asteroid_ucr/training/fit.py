@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
@@ -18,13 +20,13 @@ from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.data.solo_sums import SoloSums
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.training.components import ComponentCache
-from asteroid_ucr.training.system import DecompositionSystem, WarmEMA, build_scheduler
+from asteroid_ucr.training.system import StepwiseSystem, WarmEMA, build_scheduler
 
 VALIDATION_SEED = 2**31  # crops unlike those of any training seed
 
 
 class LatentData(pl.LightningDataModule):
-    """Random crops of the training and validation caches.
+    """Random crops of the training and validation caches, of latents or of stems.
 
     An epoch's crops follow from its number, so the loader is built anew for each of them.
 
@@ -91,12 +93,12 @@ def build_optimizer(
 
 
 def fit(
-    system: DecompositionSystem,
+    system: StepwiseSystem,
     data: LatentData,
     settings: TrainingConfig,
     exp_dir: Path,
     checkpoint: Path | None,
-) -> None:
+) -> dict[str, Any]:
     """Trains, and leaves the averaged weights of the epoch of the lowest loss in the system.
 
     Args:
@@ -105,6 +107,9 @@ def fit(
         settings: how to train.
         exp_dir: receives `checkpoints/` (best and last) and `logs/` (CSV).
         checkpoint: to go on from, or None.
+
+    Returns:
+        The training's budget: seed, steps, crops per step, seconds per crop, minutes and device.
     """
     best = ModelCheckpoint(
         exp_dir / "checkpoints",
@@ -113,6 +118,8 @@ def fit(
         save_last=True,
         enable_version_counter=False,
     )
+    limit = None if settings.minutes is None else timedelta(minutes=settings.minutes)
+    timer = Timer(limit, interval="epoch")  # its time is in the checkpoints
     trainer = pl.Trainer(
         max_steps=settings.steps,
         accelerator=settings.accelerator,
@@ -123,7 +130,7 @@ def fit(
         reload_dataloaders_every_n_epochs=1,
         log_every_n_steps=min(50, settings.epoch_steps),
         logger=CSVLogger(exp_dir, "logs", version=f"from_epoch_{_epoch_of(checkpoint)}"),
-        callbacks=[WarmEMA(settings.ema_decay), best, LearningRateMonitor("step")],
+        callbacks=[WarmEMA(settings.ema_decay), best, timer, LearningRateMonitor("step")],
         num_sanity_val_steps=0,
         enable_model_summary=False,
     )
@@ -132,6 +139,14 @@ def fit(
 
     stored = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
     system.load_state_dict(stored["state_dict"])
+    return {
+        "seed": settings.seed,
+        "steps": trainer.global_step,
+        "batch_size": settings.batch_size * trainer.world_size,
+        "crop_seconds": round(settings.frames / data.train.metadata.frame_rate, 3),
+        "minutes": round(timer.time_elapsed("train") / 60, 2),
+        "device": system.device.type,
+    }
 
 
 def find_checkpoint(exp_dir: Path, resume: str) -> Path | None:

@@ -1,8 +1,9 @@
-"""The Lightning systems of the decomposition model and of its prior."""
+"""The Lightning systems of the decomposition model and of its prior, and their averaging."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from asteroid.engine.system import System
@@ -10,49 +11,42 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from asteroid_ucr.asteroid_model import SeparatorModel
 from asteroid_ucr.prior import draw_masks
 from asteroid_ucr.seeding import generator_for
 from asteroid_ucr.separator import UCRSeparator
 
 
-class DecompositionSystem(System):
-    """Asteroid's `System` with the decomposition's loss.
+class StepwiseSystem(System):
+    """Asteroid's `System`, its scheduler stepped with the optimizer and its losses logged.
 
-    Noise and α of a step are drawn from a generator seeded with the seed and the step, so that a
-    resumed run draws what an uninterrupted one does.
+    Subclasses give `common_step`. What is random in it comes from `generator`, which is seeded with
+    the seed and the step, so that a resumed run draws what an uninterrupted one does.
 
     Args:
-        model: whose `decomposition` is trained.
+        model: to be trained.
         optimizer: over its parameters.
         scheduler: stepped after each optimizer step.
-        seed: of noise and α.
+        seed: of what the loss draws.
+        loss_func: Asteroid's `(estimates, targets)`; None where the model has its own.
     """
 
     def __init__(
         self,
-        model: UCRSeparator,
+        model: SeparatorModel,
         optimizer: torch.optim.Optimizer,
         scheduler: LambdaLR,
         seed: int,
+        loss_func: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         stepwise = {"scheduler": scheduler, "interval": "step"}
-        super().__init__(model, optimizer, None, None, scheduler=stepwise)
+        super().__init__(model, optimizer, loss_func, None, scheduler=stepwise)
         self.seed = seed
 
-    def common_step(self, batch: Tensor, batch_nb: int, train: bool = True) -> Tensor:
-        """The loss on a batch of crops."""
-        # Validation, in a stream of its own, draws the same noise every time.
+    def generator(self, batch_nb: int, train: bool) -> torch.Generator:
+        """The random stream of a step; validation, in streams of its own, repeats itself."""
         stream, step = (0, self.global_step) if train else (1, batch_nb)
-        generator = generator_for(self.seed, stream, step, self.global_rank)
-        noise = torch.randn(batch.shape, generator=generator).to(batch)
-        alpha = torch.rand(len(batch), generator=generator).to(batch)
-        return self.loss(batch, noise, alpha, generator)
-
-    def loss(
-        self, latents: Tensor, noise: Tensor, alpha: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """The decomposition's loss on latents of mixtures, `(batch, channels, frames)`."""
-        return self.model.decomposition.loss(latents, noise, alpha)
+        return generator_for(self.seed, stream, step, self.global_rank)
 
     def training_step(self, batch: Tensor, batch_nb: int) -> Tensor:
         """Lightning's hook; logs the mean loss of each epoch as well."""
@@ -64,6 +58,23 @@ class DecompositionSystem(System):
         """Lightning's hook."""
         loss = self.common_step(batch, batch_nb, train=False)
         self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch))
+
+
+class DecompositionSystem(StepwiseSystem):
+    """The system that trains a model's `decomposition` on latents of mixtures."""
+
+    def common_step(self, batch: Tensor, batch_nb: int, train: bool = True) -> Tensor:
+        """The loss on a batch of crops."""
+        generator = self.generator(batch_nb, train)
+        noise = torch.randn(batch.shape, generator=generator).to(batch)
+        alpha = torch.rand(len(batch), generator=generator).to(batch)
+        return self.loss(batch, noise, alpha, generator)
+
+    def loss(
+        self, latents: Tensor, noise: Tensor, alpha: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The decomposition's loss on latents of mixtures, `(batch, channels, frames)`."""
+        return self.model.decomposition.loss(latents, noise, alpha)
 
 
 class SoloSystem(DecompositionSystem):

@@ -1,16 +1,18 @@
-"""Trains a decomposition model on cached latents."""
+"""Trains a model on a cache, and writes it in Asteroid's form; ours learns from latents."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 
-from asteroid_ucr.codecs import Codec, build_codec
+from asteroid_ucr.asteroid_model import SeparatorModel
+from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import RecipeConfig, record_config
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import cache_metadata
@@ -20,7 +22,7 @@ from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoint, fit
-from asteroid_ucr.training.system import DecompositionSystem, SoloSystem
+from asteroid_ucr.training.system import DecompositionSystem, SoloSystem, StepwiseSystem
 
 
 def cache_folder(config: RecipeConfig, split: str) -> Path:
@@ -41,18 +43,31 @@ def build_model(config: RecipeConfig) -> UCRSeparator:
     )
 
 
-def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Path:
-    """Trains, and writes `best_model.pth` in Asteroid's form.
+def latent_caches(config: RecipeConfig) -> tuple[LatentCache, LatentCache]:
+    """The latents of the training and validation mixtures that stage 1 wrote.
 
-    The experiment folder holds `conf.yml`, `checkpoints/` (best and last), `logs/` (CSV) and
-    `best_model.pth`: the averaged weights of the epoch with the lowest validation loss; and
-    `solos.json`, the passages that were found to hold one source, where they are used.
+    Raises:
+        UserError: if they are missing or foreign.
+    """
+    codec = build_codec(config.codec.name, **config.codec.options())
+    data = config.data
+    train_cache, validation_cache = (
+        LatentCache(
+            cache_folder(config, split),
+            cache_metadata(data.root, split, codec, data.sources, data.mix),
+        )
+        for split in ("train", "validation")
+    )
+    return train_cache, validation_cache
+
+
+def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Path:
+    """Trains a decomposition on the latents of mixtures; see `train_model`.
 
     Args:
         config: the recipe's configuration.
         exp_dir: the experiment folder.
-        resume: "auto" goes on from the last checkpoint where there is one; "none" refuses to
-            touch a folder that has one; otherwise the path of a checkpoint.
+        resume: see `train_model`.
 
     Returns:
         The path of `best_model.pth`.
@@ -61,49 +76,93 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
         UserError: if the caches are missing or foreign, the folder has another run's files, or
             the mixtures hold no solos.
     """
+
+    def build() -> tuple[UCRSeparator, tuple[LatentCache, LatentCache]]:
+        caches = latent_caches(config)
+        model = build_model(config)
+        model.decomposition.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
+        return model, caches
+
+    solos = None
+    if config.training.solo_share > 0:
+        solos = partial(_solo_sums, config, Path(exp_dir) / "solos.json")
+    system = DecompositionSystem if solos is None else SoloSystem
+    return train_model("ucr", config, exp_dir, resume, build, system, solos)
+
+
+def train_model(
+    kind: str,
+    config: RecipeConfig,
+    exp_dir: str | Path,
+    resume: str,
+    build: Callable[[], tuple[SeparatorModel, Sequence[LatentCache]]],
+    system: Callable[..., StepwiseSystem],
+    solos: Callable[[LatentCache], Callable[[int, int], SoloSums]] | None = None,
+) -> Path:
+    """Trains, and writes `best_model.pth` in Asteroid's form.
+
+    The experiment folder holds `conf.yml`, `checkpoints/` (best and last), `logs/` (CSV) and
+    `best_model.pth`: the averaged weights of the epoch with the lowest validation loss, and the
+    budget of the training; and `solos.json`, passages of one source, where they are used.
+
+    Args:
+        kind: "ucr" or a name of `asteroid_ucr.training.baselines.BASELINES`, for the record.
+        config: the recipe's configuration.
+        exp_dir: the experiment folder.
+        resume: "auto" goes on from the last checkpoint where there is one; "none" refuses to
+            touch a folder that has one; otherwise the path of a checkpoint.
+        build: makes the untrained model, and opens the caches of both splits.
+        system: makes the system of a model, an optimizer, a scheduler and a seed.
+        solos: finds what `LatentData` calls by that name in the training cache; None does without.
+
+    Returns:
+        The path of `best_model.pth`.
+
+    Raises:
+        UserError: if the folder has another run's files, or `build` cannot use the caches.
+    """
     exp_dir = make_folder(exp_dir)
     checkpoint = find_checkpoint(exp_dir, resume)
     sections = {k: dataclasses.asdict(getattr(config, k)) for k in _SECTIONS}
     record_config(sections, exp_dir / "conf.yml", checkpoint is not None, _FREE)
     settings = config.training
-    codec = build_codec(config.codec.name, **config.codec.options())
-    train_cache, validation_cache = (
-        LatentCache(
-            cache_folder(config, split),
-            cache_metadata(config.data.root, split, codec, config.data.sources, config.data.mix),
-        )
-        for split in ("train", "validation")
-    )
-    model = build_model(config)
-    model.decomposition.set_statistics(*map(torch.from_numpy, train_cache.statistics()))
+    model, caches = build()
     optimizer, scheduler = build_optimizer(model.parameters(), settings)
-    solos, kind = None, DecompositionSystem
-    if settings.solo_share > 0:
-        found = _solos(exp_dir / "solos.json", train_cache, codec, config)
-        solos, kind = partial(SoloSums, train_cache, codec, found, settings.seed), SoloSystem
-    system = kind(model, optimizer, scheduler, settings.seed)
-    data = LatentData(settings, config.data.workers, train_cache, validation_cache, solos)
-    fit(system, data, settings, exp_dir, checkpoint)
+    data = LatentData(settings, config.data.workers, *caches, solos and solos(caches[0]))
+    budget = fit(
+        system(model, optimizer, scheduler, settings.seed), data, settings, exp_dir, checkpoint
+    )
+    parameters = sum(p.numel() for p in model.parameters())
+    model.budget = {"kind": kind, "parameters": parameters, **budget}
     with atomic_path(exp_dir / "best_model.pth") as temporary:
         torch.save(model.serialize(), temporary)
     return exp_dir / "best_model.pth"
 
 
-def _solos(path: Path, cache: LatentCache, codec: Codec, config: RecipeConfig) -> Solos:
-    """The solos of a run: found once, and the same ones when it is resumed."""
+def _solo_sums(
+    config: RecipeConfig, path: Path, cache: LatentCache
+) -> Callable[[int, int], SoloSums]:
+    """Sums of the solos of a run, found once, and the same ones when it is resumed."""
+    codec = build_codec(config.codec.name, **config.codec.options())
+    if config.model.composition != "power_sum":
+        raise UserError(
+            f"Sums of solos add powers, as model.composition 'power_sum' does and "
+            f"{config.model.composition!r} does not: choose that, or training.solo_share 0."
+        )
     if not path.is_file():
-        if config.model.composition != "power_sum":
-            raise UserError(
-                f"Sums of solos add powers, as model.composition 'power_sum' does and "
-                f"{config.model.composition!r} does not: choose that, or training.solo_share 0."
-            )
         found = find_solos(cache, codec, len(config.data.sources), config.training.seed)
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(found.to_dict()))
-    return Solos.from_dict(json.loads(path.read_text()))
+    solos = Solos.from_dict(json.loads(path.read_text()))
+    return partial(SoloSums, cache, codec, solos, config.training.seed)
 
 
 # What the run depends on.
 _SECTIONS = ("data", "codec", "model", "training")
 # What may change between a run and its resumption without making it another run.
-_FREE = {("data", "workers"), ("training", "devices"), ("training", "accelerator")}
+_FREE = {
+    ("data", "workers"),
+    ("training", "devices"),
+    ("training", "accelerator"),
+    ("training", "minutes"),
+}

@@ -80,4 +80,4 @@ def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto")
 
 
 # What may change between a run and its resumption without making it another run.
-_FREE = {("data", "workers"), ("prior", "devices"), ("prior", "accelerator")}
+_FREE = {("data", "workers"), ("prior", "devices"), ("prior", "accelerator"), ("prior", "minutes")}

@@ -17,8 +17,18 @@ def main() -> None:
     parser = recipe_parser(__doc__)
     parser.add_argument("--exp_dir", required=True, help="folder for the results")
     parser.add_argument("--runs", nargs="+", required=True, help="training seeds")
+    parser.add_argument(
+        "--compare", nargs="*", default=[], help="trained baselines' best_model.pth"
+    )
+    parser.add_argument("--pretrained", help="published Demucs weights, such as htdemucs")
     config, options = parse_recipe(parser)
-    evaluate_runs(config, Path(options.exp_dir), [f"seed{run}" for run in options.runs])
+    evaluate_runs(
+        config,
+        Path(options.exp_dir),
+        [f"seed{run}" for run in options.runs],
+        options.compare,
+        options.pretrained,
+    )
 
 
 if __name__ == "__main__":

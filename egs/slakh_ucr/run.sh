@@ -7,9 +7,9 @@
 #
 # Stages
 #   0  data: checks --slakh_dir, or builds mini-Slakh
-#   1  caches the codec's latents of the mixtures
-#   2  trains the decomposition, once for each of --seeds
-#   3  evaluates it beside floors, classical methods and ceilings
+#   1  caches the codec's latents of the mixtures, or for a baseline the stems
+#   2  trains the decomposition or a baseline, once for each of --seeds
+#   3  evaluates it beside floors, classical methods, trained baselines and ceilings
 #   4  trains the masking prior of the best model's component latents
 #   5  generates with it, and evaluates what it generates
 #   6  writes the report and the publishable package
@@ -18,9 +18,14 @@
 #   --stage N, --stop_stage M   first and last stage to run
 #   --slakh_dir DIR             a Slakh2100 (redux, orig, split2) or BabySlakh tree
 #   --songs N, --seconds N      size of mini-Slakh; --midi_dir and --soundfont render your own
-#   --conf FILE                 configuration; every option of it can be given in --options
+#   --model NAME                ucr, or a baseline to cache for and train: twin, convtasnet, hdemucs,
+#                               convtasnet_mixit; stage 3 of the same --tag scores what was trained
+#   --compare "NAMES"           baselines that stage 3 scores; auto: those trained with this --tag
+#   --pretrained NAME           published Demucs weights to score beside them, such as htdemucs
+#   --conf FILE                 configuration (default: local/conf.yml, or the baseline's own);
+#                               every option of it can be given in --options
 #   --options "--a.b 1 …"       overrides, such as "--training.steps 500 --model.latent_dim 2"
-#   --tag NAME                  results go to exp/train_ucr_NAME
+#   --tag NAME                  results go to exp/train_ucr_NAME (train_convtasnet_NAME, …)
 #   --seeds "0 1"               training runs to make and evaluate
 #   --resume auto|none          go on from the last checkpoint, or refuse to
 #   --python_path PYTHON        default: one that can import asteroid_ucr; made if there is none
@@ -37,22 +42,27 @@ songs=60
 seconds=30
 midi_dir=
 soundfont=
-conf=local/conf.yml
+conf=
 options=
 tag=mini
 seeds="0 1"
 resume=auto
 python_path=
 model=ucr
+compare=auto
+pretrained=
 
 . utils/parse_options.sh
 
 fail() { echo "run.sh: error: $1" >&2; exit 2; }
 # Paths are the caller's, but the recipe works in its own folder.
 absolute() { case "$1" in "" | /*) echo "$1" ;; *) echo "$caller/$1" ;; esac; }
-[ "$model" = ucr ] || fail "--model $model is unknown: choose ucr."
+baselines="twin convtasnet hdemucs convtasnet_mixit"
+[[ " ucr $baselines " == *" $model "* ]] || fail "--model $model is unknown: choose ucr or one of $baselines."
 [[ "$stage" =~ ^[0-6]$ && "$stop_stage" =~ ^[0-6]$ ]] || fail "--stage and --stop_stage go from 0 to 6."
 slakh_dir=$(absolute "$slakh_dir") midi_dir=$(absolute "$midi_dir") soundfont=$(absolute "$soundfont")
+case $model in ucr | twin) own=local/conf.yml ;; *) own=local/$model.yml ;; esac
+conf=${conf:-$own}
 [ -f "$conf" ] || conf=$(absolute "$conf")
 [ -f "$conf" ] || fail "--conf $conf does not exist."
 
@@ -62,7 +72,7 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $2"; }
 
 root=${slakh_dir:-$data_dir/minislakh}
-exp=exp/train_ucr_$tag
+exp=exp/train_${model}_$tag
 # shellcheck disable=SC2206  # options are words
 common=(--config "$conf" --data.root "$root" --data.cache "$data_dir/cache" $options)
 
@@ -75,18 +85,38 @@ if run 0 "data"; then
   fi
 fi
 
-if run 1 "latents"; then
-  "$python" cache.py "${common[@]}"
+if run 1 "cache"; then
+  case $model in ucr | twin) "$python" cache.py "${common[@]}" ;; esac
+  [ "$model" = ucr ] || "$python" cache_stems.py "$model" "${common[@]}"
 fi
 
 if run 2 "training"; then
   for seed in $seeds; do
-    "$python" train.py "${common[@]}" --training.seed "$seed" --exp_dir "$exp/seed$seed" --resume "$resume"
+    run_options=("${common[@]}" --training.seed "$seed" --exp_dir "$exp/seed$seed" --resume "$resume")
+    case $model in
+      ucr) "$python" train.py "${run_options[@]}" ;;
+      *) "$python" train_baseline.py "$model" "${run_options[@]}" ;;
+    esac
   done
 fi
 
+if [ "$model" != ucr ]; then
+  [ "$stop_stage" -lt 3 ] || echo "run.sh --stage 3 --tag $tag scores $exp beside the others."
+  exit 0
+fi
+
 if run 3 "evaluation"; then
-  "$python" eval.py "${common[@]}" --exp_dir "$exp" --runs $seeds
+  others=()
+  for name in ${compare/auto/$baselines}; do
+    found=(exp/train_"${name}_$tag"/seed*/best_model.pth)
+    if [ -f "${found[0]}" ]; then
+      others+=("${found[@]}")
+    elif [ "$compare" != auto ]; then
+      fail "--compare $name: there is no exp/train_${name}_$tag/seed*/best_model.pth; train it first."
+    fi
+  done
+  "$python" eval.py "${common[@]}" --exp_dir "$exp" --runs $seeds \
+    ${others:+--compare "${others[@]}"} ${pretrained:+--pretrained "$pretrained"}
 fi
 
 if run 4 "prior"; then

@@ -1,0 +1,183 @@
+"""Conv-TasNet and Hybrid Demucs behind this package's contract, registered with Asteroid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from asteroid.dsp.consistency import mixture_consistency
+from asteroid.models import ConvTasNet, register_model
+from torch import Tensor, nn
+from torchaudio.models import HDemucs
+
+from asteroid_ucr.asteroid_model import SeparatorModel
+from asteroid_ucr.audio import level_gain
+from asteroid_ucr.errors import UserError
+from asteroid_ucr.masking import MASK_RATE
+
+
+class WaveSeparator(SeparatorModel):
+    """A network from waveforms to waveforms, each of whose outputs belongs to a source.
+
+    Args:
+        sources: names of the sources.
+        outputs: number of the network's outputs: that of the sources, or more.
+        sample_rate: in Hz.
+        shortest: samples that the network needs; shorter inputs are padded.
+
+    Raises:
+        UserError: if there are fewer outputs than sources, or sources are named twice.
+    """
+
+    network: nn.Module
+
+    def __init__(self, sources: Sequence[str], outputs: int, sample_rate: int, shortest: int):
+        if len(set(sources)) != len(sources) or not sources:
+            raise UserError(f"sources {list(sources)} must be different names, at least one.")
+        if outputs < len(sources):
+            raise UserError(f"outputs is {outputs}: {len(sources)} sources need at least as many.")
+        super().__init__(sample_rate=sample_rate, in_channels=1)
+        self.sources = list(sources)
+        self.shortest = shortest
+        # Output m is a part of source owner[m]; a network trained on stems has one output for each.
+        self.register_buffer("owner", torch.arange(outputs) % len(sources))
+
+    def components(self, wav: Tensor) -> Tensor:
+        """The network's outputs, `(batch, 1, time)` to `(batch, outputs, time)`.
+
+        Networks see mixtures at the level of the training data, and outputs have the input's.
+        """
+        gain = level_gain(wav)
+        length = wav.shape[-1]
+        padded = F.pad(wav * gain, (0, max(0, self.shortest - length)))
+        return self.network(padded).flatten(1, -2)[..., :length] / gain
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """Separates waveforms.
+
+        Args:
+            wav: `(batch, 1, time)`, `(batch, time)` or `(time,)` at `sample_rate`.
+
+        Returns:
+            `(batch, n_src, time)`, or `(n_src, time)` for an input without batch.
+
+        Raises:
+            UserError: if the shape is not valid.
+        """
+        mixture = self._as_batch(wav)
+        parts = self.components(mixture)
+        sources = parts.new_zeros(len(parts), self.n_src, parts.shape[-1])
+        sources = sources.index_add(1, self.owner, parts)
+        return sources[0] if wav.ndim == 1 else sources
+
+    def assign(self, owner: Sequence[int]) -> None:
+        """Sets the source of each output.
+
+        Raises:
+            ValueError: if there is not one source number for each output.
+        """
+        if len(owner) != len(self.owner) or not set(owner) <= set(range(self.n_src)):
+            raise ValueError(f"{list(owner)} does not name a source for each output.")
+        self.owner.copy_(torch.as_tensor(list(owner), device=self.device))
+
+
+class ConvTasNetSeparator(WaveSeparator):
+    """Asteroid's Conv-TasNet (Luo & Mesgarani 2019), its windows as long as at 8 kHz.
+
+    Args:
+        sources: names of the sources.
+        outputs: more outputs than sources are for training without stems (MixIT); None for as many.
+        consistent: makes the outputs add up to the mixture (Wisdom et al. 2019).
+        sample_rate: in Hz; the filters last 2 ms, as in the paper, whatever the rate.
+        n_filters: of the filter bank.
+        bn_chan: channels of the bottleneck.
+        hid_chan: channels of the convolutional blocks.
+        skip_chan: channels of the skip connections.
+        n_blocks: convolutional blocks in each repeat.
+        n_repeats: repeats.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str] = ("drums", "bass"),
+        outputs: int | None = None,
+        consistent: bool = False,
+        sample_rate: int = MASK_RATE,
+        n_filters: int = 512,
+        bn_chan: int = 128,
+        hid_chan: int = 512,
+        skip_chan: int = 128,
+        n_blocks: int = 8,
+        n_repeats: int = 3,
+    ):
+        outputs = len(sources) if outputs is None else outputs
+        stride = round(8 * sample_rate / 8000)
+        super().__init__(sources, outputs, sample_rate, shortest=2 * stride)
+        sizes = {
+            "n_filters": n_filters,
+            "bn_chan": bn_chan,
+            "hid_chan": hid_chan,
+            "skip_chan": skip_chan,
+            "n_blocks": n_blocks,
+            "n_repeats": n_repeats,
+        }
+        self.network = ConvTasNet(
+            outputs, kernel_size=2 * stride, stride=stride, sample_rate=sample_rate, **sizes
+        )
+        self.consistent = consistent
+        self._args = {"sources": list(sources), "outputs": outputs, "consistent": consistent}
+        self._args |= {"sample_rate": sample_rate, **sizes}
+
+    def components(self, wav: Tensor) -> Tensor:
+        """The network's outputs, made to add up where that was asked for."""
+        parts = super().components(wav)
+        if not self.consistent:
+            return parts
+        equal = torch.ones(1, parts.shape[1], 1, device=parts.device)
+        return mixture_consistency(wav, parts, equal)
+
+    def get_model_args(self) -> dict[str, Any]:
+        """Constructor arguments, as plain values."""
+        return dict(self._args)
+
+
+class HDemucsSeparator(WaveSeparator):
+    """Torchaudio's Hybrid Demucs (Défossez 2021), mono.
+
+    Args:
+        sources: names of the sources.
+        sample_rate: in Hz.
+        channels: of the first layer; each further one has twice as many.
+        depth: number of layers.
+        nfft: of the spectral branch; 2048 is torchaudio's choice for 16 to 32 kHz.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str] = ("drums", "bass"),
+        sample_rate: int = MASK_RATE,
+        channels: int = 48,
+        depth: int = 6,
+        nfft: int = 2048,
+    ):
+        super().__init__(sources, len(sources), sample_rate, shortest=nfft)
+        self.network = HDemucs(
+            list(sources), audio_channels=1, channels=channels, depth=depth, nfft=nfft
+        )
+        self._args = {
+            "sources": list(sources),
+            "sample_rate": sample_rate,
+            "channels": channels,
+            "depth": depth,
+            "nfft": nfft,
+        }
+
+    def get_model_args(self) -> dict[str, Any]:
+        """Constructor arguments, as plain values."""
+        return dict(self._args)
+
+
+register_model(ConvTasNetSeparator)
+register_model(HDemucsSeparator)

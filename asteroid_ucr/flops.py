@@ -1,0 +1,54 @@
+"""Arithmetic per second of audio, counted by torch while a model runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+SECONDS = 2.0  # long enough that padding hardly counts
+
+
+def gflop_per_second(
+    model: nn.Module,
+    sample_rate: int,
+    run: Callable[[nn.Module, Tensor], Any] = lambda model, wav: model(wav),
+    channels: int = 1,
+    seconds: float = SECONDS,
+) -> float:
+    """Floating-point operations that a model needs for a second of audio, in units of 10⁹.
+
+    Products and sums of convolutions, matrix products, attention and LSTMs are counted, as two
+    operations each time they are multiplied and added; Fourier transforms and elementwise
+    functions are not. The count runs on the CPU, on a copy of the model.
+
+    Args:
+        model: any model.
+        sample_rate: of its input, in Hz.
+        run: calls the model on waveforms `(1, channels, time)`.
+        channels: of the input.
+        seconds: of noise to run on.
+
+    Returns:
+        GFLOP per second of audio.
+    """
+    copied = copy.deepcopy(model).cpu().eval()
+    wav = torch.randn(1, channels, round(seconds * sample_rate), generator=torch.Generator())
+    counter = FlopCounterMode(display=False, custom_mapping={_LSTM: _lstm_flops})
+    with torch.no_grad(), counter:
+        run(copied, 0.1 * wav)
+    return counter.get_total_flops() / 1e9 / seconds
+
+
+_LSTM = torch.ops.aten.mkldnn_rnn_layer  # how the CPU runs a layer and direction of nn.LSTM
+
+
+def _lstm_flops(steps_batch_inputs: Any, weights: Any, *_: Any, **__: Any) -> int:
+    """Shapes in: `(steps, batch, inputs)` and input weights `(4 · hidden, inputs)`."""
+    steps, batch, inputs = steps_batch_inputs
+    gates = weights[0]
+    return 2 * steps * batch * gates * (inputs + gates // 4)
