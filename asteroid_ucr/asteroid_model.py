@@ -108,6 +108,18 @@ class SeparatorModel(BaseModel):
         return model
 
 
+def describe_budget(budget: dict[str, Any] | None) -> str:
+    """A training's budget in words, for the notes beside the scores; empty where none is known."""
+    if budget is None:
+        return ""
+    hours = budget["steps"] * budget["batch_size"] * budget["crop_seconds"] / 3600
+    return (
+        f"{budget['parameters'] / 1e6:.2f} M parameters, trained in {budget['steps']} steps of "
+        f"{budget['batch_size']} × {budget['crop_seconds']:g} s ({hours:.1f} h of audio) and "
+        f"{budget['minutes']:.0f} min on {budget['device']}"
+    )
+
+
 def _is_separator(name: str) -> bool:
     try:
         return issubclass(get(name), SeparatorModel)

@@ -112,6 +112,32 @@ def build_parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
 
+    benchmark = commands.add_parser(
+        "benchmark", help="measure what separation costs", description=_benchmark.__doc__
+    )
+    benchmark.add_argument("-o", "--out", type=Path, default=Path("benchmark.json"))
+    benchmark.add_argument("--model", help="default: the reference configuration, untrained")
+    benchmark.add_argument(
+        "--against", nargs="*", metavar="NAME", help="convtasnet, hdemucs, htdemucs (default: all)"
+    )
+    benchmark.add_argument("--seconds", type=float, default=10.0, help="of audio at a time")
+    benchmark.add_argument("--repeats", type=int, default=5)
+    benchmark.add_argument("--threads", type=int, nargs="+", default=[], help="default: 1 and all")
+    benchmark.add_argument(
+        "--lengths", type=float, nargs="*", default=[10.0, 60.0, 600.0], help="in s, for the memory"
+    )
+    benchmark.add_argument("--batch", type=int, default=4, help="crops per training step")
+    benchmark.add_argument("--crop", type=float, default=4.0, help="seconds per crop")
+    benchmark.set_defaults(run=_benchmark)
+
+    results = commands.add_parser(
+        "results", help="write evaluations as a page", description=_results.__doc__
+    )
+    results.add_argument("folders", nargs="+", metavar="EXP", help="folders of evaluations")
+    results.add_argument("-o", "--out", type=Path, default=Path("results.md"))
+    results.add_argument("--benchmark", type=Path, metavar="JSON", help="adds the table of costs")
+    results.set_defaults(run=_results)
+
     info = commands.add_parser("info", help="say what a model is")
     info.add_argument("model", metavar="MODEL")
     info.set_defaults(run=_info)
@@ -277,6 +303,23 @@ def _doctor(options: argparse.Namespace) -> int:
 
     find_splits(options.folder)
     print("\n".join(examine(options.folder, listen=not options.no_listen).lines()))
+    return 0
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    """Counts and times ours, Conv-TasNet, HDemucs and, where installed, HTDemucs, in turns."""
+    from asteroid_ucr.benchmark import run_benchmark
+
+    settings = {k: v for k, v in vars(options).items() if k != "run"}
+    run_benchmark(**settings)
+    return 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    """Writes tables and plots of evaluations, and the costs of a benchmark, as Markdown."""
+    from asteroid_ucr.evaluation.results_page import write_results
+
+    print(f"wrote {write_results(options.folders, options.out, options.benchmark)}")
     return 0
 
 

@@ -39,8 +39,14 @@ def gflop_per_second(
     copied = copy.deepcopy(model).cpu().eval()
     wav = torch.randn(1, channels, round(seconds * sample_rate), generator=torch.Generator())
     counter = FlopCounterMode(display=False, custom_mapping={_LSTM: _lstm_flops})
-    with torch.no_grad(), counter:
-        run(copied, 0.1 * wav)
+    # Attention's fused inference path would go uncounted.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), counter:
+            run(copied, 0.1 * wav)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops() / 1e9 / seconds
 
 

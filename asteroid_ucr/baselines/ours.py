@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from asteroid_ucr.asteroid_model import describe_budget
 from asteroid_ucr.audio import level_gain
 from asteroid_ucr.baselines.rows import Row
 from asteroid_ucr.baselines.simple import masked
@@ -14,7 +15,6 @@ from asteroid_ucr.evaluation.clips import Clip
 from asteroid_ucr.flops import gflop_per_second
 from asteroid_ucr.masking import stft, wiener_masks
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.training.train import describe_budget
 
 
 def model_rows(

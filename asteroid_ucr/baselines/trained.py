@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asteroid_ucr.asteroid_model import SeparatorModel
+from asteroid_ucr.asteroid_model import SeparatorModel, describe_budget
 from asteroid_ucr.baselines.neural import WaveSeparator
 from asteroid_ucr.baselines.ours import model_rows
 from asteroid_ucr.baselines.rows import Row
@@ -21,7 +21,6 @@ from asteroid_ucr.files import atomic_path
 from asteroid_ucr.flops import gflop_per_second
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.baselines import BASELINES
-from asteroid_ucr.training.train import describe_budget
 
 
 def trained_rows(

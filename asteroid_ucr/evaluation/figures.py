@@ -9,6 +9,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from asteroid_ucr.masking import stft
 # Stand-ins that matplotlib draws with and the page's variables replace.
 INK, FAINT, ACCENT, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
 _VARIABLES = {INK: "--ink", FAINT: "--faint", ACCENT: "--accent", SECOND: "--second"}
+_ON_WHITE = {INK: "#1f2328", FAINT: "#818b98", ACCENT: "#b5432a", SECOND: "#2a6fb5"}
 
 LOWEST_HZ = 40.0
 RANGE_DB = 70.0
@@ -190,6 +192,75 @@ def steps_picture(points: Sequence[Mapping[str, float | None]], path: Path) -> N
     figure, axes = _canvas(5.2, 2.6)
     _draw_steps(axes, points)
     figure.savefig(path, dpi=160, facecolor="white")
+
+
+@dataclass(frozen=True)
+class CostPoint:
+    """A row of the plot of quality against cost.
+
+    Attributes:
+        label: for people.
+        gflops: GFLOP per second of audio; None draws a level line.
+        si_sdr: in dB.
+        half_width: of its interval, if known.
+        ours: whether it is highlighted.
+    """
+
+    label: str
+    gflops: float | None
+    si_sdr: float
+    half_width: float | None
+    ours: bool
+
+
+def quality_against_cost(points: Sequence[CostPoint]) -> str:
+    """SI-SDR against GFLOP per second of audio, as an SVG file of its own.
+
+    Args:
+        points: at least one of them with a cost.
+    """
+    figure, axes = _canvas(6.8, 4.0)
+    for point in points:
+        color = ACCENT if point.ours else INK
+        if point.gflops is None:
+            axes.axhline(point.si_sdr, color=FAINT, lw=0.8, ls="--")
+            axes.annotate(
+                point.label,
+                (1, point.si_sdr),
+                xycoords=("axes fraction", "data"),
+                xytext=(-2, 2),
+                textcoords="offset points",
+                ha="right",
+                size=8,
+                color=FAINT,
+            )
+            continue
+        error = None if point.half_width is None else [point.half_width]
+        axes.errorbar([point.gflops], [point.si_sdr], error, fmt="o", color=color, ms=5, lw=1)
+        axes.annotate(
+            point.label,
+            (point.gflops, point.si_sdr),
+            xytext=(6, 4),
+            textcoords="offset points",
+            size=8.5,
+            color=color,
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.25, y=0.08)
+    axes.set_xlabel("GFLOP per second of audio (logarithmic)")
+    axes.set_ylabel("SI-SDR in dB, mean over the sources, 95 % interval")
+    return _standalone(figure)
+
+
+def _standalone(figure: Figure) -> str:
+    """The drawing as an SVG file on white, for pages that bring no colours of their own."""
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": "standalone", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    svg = buffer.getvalue()
+    for color, shown in _ON_WHITE.items():
+        svg = svg.replace(color, shown)
+    return svg
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -26,8 +26,8 @@ def aggregate(lines: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     Returns:
         Per entry: name, label, group, note, `scores[reference][source or "all"][score]` as a
-        `Summary` dictionary, `frequency_r2[source]`, `runs`, `failures`, `gflops` (per second of audio, for neural rows)
-        and `seconds_per_clip`.
+        `Summary` dictionary, `frequency_r2[source]`, `runs`, `failures`, `gflops` per second of
+        audio for neural rows, and `seconds_per_clip`.
     """
     lines = lines.assign(run=lines["model"] + "|" + lines["seed"].astype(str))
     entries = []

@@ -109,7 +109,7 @@ def fit(
         checkpoint: to go on from, or None.
 
     Returns:
-        The training's budget: seed, steps, crops per step, seconds per crop, minutes and device.
+        The training's budget: seed, steps, crops per step, minutes and device.
     """
     best = ModelCheckpoint(
         exp_dir / "checkpoints",
@@ -143,7 +143,6 @@ def fit(
         "seed": settings.seed,
         "steps": trainer.global_step,
         "batch_size": settings.batch_size * trainer.world_size,
-        "crop_seconds": round(settings.frames / data.train.metadata.frame_rate, 3),
         "minutes": round(timer.time_elapsed("train") / 60, 2),
         "device": system.device.type,
     }

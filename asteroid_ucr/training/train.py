@@ -132,8 +132,12 @@ def train_model(
     budget = fit(
         system(model, optimizer, scheduler, settings.seed), data, settings, exp_dir, checkpoint
     )
-    parameters = sum(p.numel() for p in model.parameters())
-    model.budget = {"kind": kind, "parameters": parameters, **budget}
+    model.budget = {
+        "kind": kind,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "crop_seconds": round(settings.frames / caches[0].metadata.frame_rate, 3),
+        **budget,
+    }
     with atomic_path(exp_dir / "best_model.pth") as temporary:
         torch.save(model.serialize(), temporary)
     return exp_dir / "best_model.pth"
