@@ -80,6 +80,14 @@ def test_all_stages_on_mini_slakh(recipe):
     before = (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes()
     run(recipe, "--stage", "2", "--stop_stage", "2", *arguments)
     assert (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes() == before
+    # A baseline of the same tag, trained by itself, is scored beside ours.
+    text, _ = run(recipe, "--stage", "1", *arguments[:-1], "0", "--model", "twin")
+    assert "scores exp/train_twin_mini" in text
+    run(recipe, "--stage", "3", "--stop_stage", "3", *arguments)
+    rows = json.loads((exp / "final_metrics.json").read_text())["rows"]
+    twin = next(row for row in rows if row["name"] == "twin")
+    assert twin["group"] == "supervised" and "4 steps of 2 × 0.427 s" in twin["note"]
+    assert twin["scores"]["true"]["all"]["si_sdr"]["clips"] > 0
     (exp / "report.html").unlink()
     run(recipe, "--stage", "6")
     assert (exp / "report.html").is_file()
@@ -99,6 +107,8 @@ def test_a_tree_of_ones_own(recipe, slakh_tree):
         (["--stage"], "needs a value"),
         (["--stage", "9"], "go from 0 to 6"),
         (["--model", "wavenet"], "--model wavenet"),
+        (["--stage", "3", "--stop_stage", "3", "--compare", "hdemucs"], "train it first"),
+        (["--stage", "2", "--stop_stage", "2", "--model", "hdemucs", "--tag", "x"], "stage 1"),
         (["--python_path", "/nowhere/python"], "/nowhere/python"),
         (["--conf", "nowhere.yml"], "nowhere.yml does not exist"),
         (["--slakh_dir", "nowhere", "--stop_stage", "0"], "nowhere"),

@@ -122,9 +122,9 @@ def _highest(
     features: list[np.ndarray], values: np.ndarray, energy: np.ndarray, among: np.ndarray
 ) -> np.ndarray:
     """Of two clusters of the components `among`, the one with the higher mean value."""
-    if among.sum() < 2:
-        return among
     points = np.stack([_standard(feature[among]) for feature in features], axis=1)
+    if len(np.unique(points, axis=0)) < 2:
+        return among
     labels = np.full(len(among), -1)
     labels[among] = KMeans(2, n_init=10, random_state=0).fit_predict(points)
     means = [

@@ -174,7 +174,7 @@ def _mib(model: dict[str, Any], length: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds < MINUTE else f"{seconds / MINUTE:g} min"
+    return f"{seconds:g} s" if seconds < MINUTE else f"{seconds / MINUTE:.3g} min"
 
 
 def _rich(results: dict[str, Any]) -> Table:
