@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def _pair(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
     device = next(model.parameters()).device
     budget = describe_budget(model.budget)
     budget = f"; {budget}" if budget else ""
-    cost = _cost(model, steps)
+    cost = partial(_cost, model, steps)
     counted = "1 step" if steps == 1 else f"{steps} steps"
     latest: dict[str, Tensor] = {}
 

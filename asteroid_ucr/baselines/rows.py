@@ -27,7 +27,8 @@ class Row:
         model: label of the trained model behind it, empty for fixed methods. Rows of the same name
             with different models (training seeds) are one line of the table.
         seed: seed of its sampler.
-        gflops: arithmetic of a neural row per second of audio, in GFLOP (`asteroid_ucr.flops`).
+        gflops: gives the arithmetic of a neural row for a second of audio, in GFLOP
+            (`asteroid_ucr.flops`); counting takes a moment, and is done once for a row's name.
         masks: clip to soft masks `(n_src, freq, frames)` on the mask grid, where it has masks.
     """
 
@@ -38,7 +39,7 @@ class Row:
     note: str = ""
     model: str = ""
     seed: int = 0
-    gflops: float | None = None
+    gflops: Callable[[], float] | None = None
     masks: Callable[[Clip], Tensor] | None = None
 
     def __post_init__(self) -> None:

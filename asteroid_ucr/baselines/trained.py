@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _row(model: SeparatorModel, kind: str) -> Row:
     def separate(clip: Clip) -> Tensor:
         return model(clip.mixture[None, None].to(model.device))[0].cpu()
 
-    cost = gflop_per_second(model, int(model.sample_rate))
+    cost = partial(gflop_per_second, model, int(model.sample_rate))
     return Row(**named, separate=separate, model=seed, gflops=cost)
 
 

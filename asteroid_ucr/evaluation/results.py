@@ -59,7 +59,7 @@ def aggregate(lines: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 ],
                 "failures": int(failed.groupby(["run", "clip"]).ngroups),
                 "errors": sorted(set(failed["error"]))[:5],
-                "gflops": row.gflops,
+                "gflops": None if row.gflops is None else row.gflops(),
                 "seconds_per_clip": _number(true["seconds"].mean()),
             }
         )

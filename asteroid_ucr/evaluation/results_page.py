@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +67,10 @@ def rescored(folder: Path) -> dict[str, Any]:
     # Left to itself, pandas reads a column of "true" as booleans.
     texts = {"reference": str, "error": str, "model": str}
     lines = pd.read_csv(path, dtype=texts).fillna({"error": "", "model": ""})
-    rows = [SimpleNamespace(**{"gflops": None, **entry}) for entry in results["rows"]]
+    rows = [
+        SimpleNamespace(**{**entry, "gflops": partial(entry.get, "gflops")})
+        for entry in results["rows"]
+    ]
     return {**results, "rows": aggregate(lines, rows)}
 
 

@@ -64,15 +64,15 @@ class TwinSystem(StepwiseSystem):
         stems = stems_of(batch, self.model.n_src)
         n_src, core = stems.shape[1], self.model.decomposition
         with torch.no_grad():
-            z_input = self.model.codec.encode(stems.sum(1, keepdim=True))
+            mixture = self.model.codec.encode(stems.sum(1, keepdim=True))
             latents = self.model.codec.encode(rearrange(stems, "b n t -> (b n) 1 t"))
         target = core.standardise(latents)
-        noise = torch.randn(z_input.shape, generator=generator).to(target)
+        noise = torch.randn(mixture.shape, generator=generator).to(target)
         alpha = torch.rand(len(batch), generator=generator).to(target)
         noise = repeat(noise, "b c t -> (b n) c t", n=n_src)
         alpha = repeat(alpha, "b -> (b n)", n=n_src)
         blend = iadb.blend(target, noise, alpha)
-        z = rearrange(core.encode(z_input), "b n d t -> (b n) d t")
+        z = rearrange(core.encode(mixture), "b n d t -> (b n) d t")
         output = core.denoiser(blend, alpha, z)
         wanted = target if core.variant == "c" else target - noise
         return F.mse_loss(output, wanted)
