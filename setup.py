@@ -53,6 +53,7 @@ setup(
     extras_require={
         "dev": ["pytest", "pytest-xdist", "black", "ruff"],
         "tensorboard": ["tensorboard"],
+        "demucs": ["demucs>=4"],  # published weights as a row, and HTDemucs in the benchmark
     },
     entry_points={"console_scripts": ["asteroid-ucr=asteroid_ucr.cli:main"]},
 )
