@@ -73,7 +73,7 @@ def test_codecs_without_power_are_refused(toy):
         name: str = "waves"
         has_power: bool = False
 
-    with pytest.raises(UserError, match="training.solo_share"):
+    with pytest.raises(UserError, match=r"training\.solo_share"):
         find_solos(toy[0], Waveforms(), 2)
 
 
@@ -84,7 +84,7 @@ def test_too_little_music_is_refused(tmp_path):
 
 
 def test_sums_have_the_solos_as_components(toy):
-    cache, shares, _ = toy
+    cache, _, _ = toy
     # One window each, so that what was drawn is known.
     solos = Solos([[Window("Track00000", 550)], [Window("Track00001", 150)]], -5.0)
     sums = SoloSums(cache, CODEC, solos, seed=3, items=4)

@@ -28,7 +28,7 @@ class Codec(nn.Module, ABC):
     has_power: bool = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Codec:
-        """Itself: a codec is frozen, so that copies of a model, as averaging makes, can share it."""
+        """Itself: a codec is frozen, and copies of a model, as averaging makes, can share it."""
         return self
 
     @property
