@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from copy import deepcopy
 
 import librosa
 import pytest
@@ -112,6 +113,14 @@ def test_encodec_stays_frozen(encodec):
     encodec.encode(torch.randn(4, 1, 6000))
     assert all(torch.equal(v, before[k]) for k, v in encodec.state_dict().items())
     assert not any(p.requires_grad for p in encodec.parameters())
+
+
+def test_unused_codec_can_be_copied(encodec_state, tmp_path):
+    # As the averages of a model's weights are, before the codec has coded anything.
+    torch.save(encodec_state, tmp_path / "own.th")
+    codec = build_codec("encodec_24khz", weights=str(tmp_path / "own.th"))
+    wav = 0.1 * torch.randn(1, 1, 3200)
+    assert torch.equal(deepcopy(codec).encode(wav), codec.encode(wav))
 
 
 def published_file(folder, state, monkeypatch):

@@ -17,7 +17,8 @@ from encodec import EncodecModel
 from encodec.modules import SEANetDecoder, SEANetEncoder
 from encodec.quantization import ResidualVectorQuantizer
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import remove_weight_norm
 
 from asteroid_ucr.codecs.base import Codec
 from asteroid_ucr.codecs.chunks import CHUNK_FRAMES, run_in_chunks
@@ -85,10 +86,14 @@ class EncodecCodec(Codec):
             )
         self.bandwidth = bandwidth
         self.model = self._load(weights, codec_dir)
+        self._fingerprint = self._digest()
+        # Weights that no longer learn need no normalisation, whose modules cannot be copied.
+        for module in self.model.modules():
+            if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+                remove_weight_norm(module)
         self.model.eval().requires_grad_(False)
         if bandwidth:
             self.model.set_target_bandwidth(bandwidth)
-        self._fingerprint = self._digest()
 
     def _load(self, weights: str | None, codec_dir: str | None) -> EncodecModel:
         return load_weights(weights) if weights else load_published(codec_dir)
