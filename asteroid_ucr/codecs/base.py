@@ -27,10 +27,6 @@ class Codec(nn.Module, ABC):
     channels: int
     has_power: bool = False
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Codec:
-        """Itself: a codec is frozen, and copies of a model, as averaging makes, can share it."""
-        return self
-
     @property
     def frame_rate(self) -> float:
         """Latent frames per second."""
