@@ -224,13 +224,13 @@ def test_bad_calls(model, options, words):
 def files(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     torch.save(model.serialize(), folder / "model.pth")
-    for name, rate, seconds in [("drums", RATE, 2.0), ("long", RATE, 3.0), ("cd", 44_100, 1.0)]:
-        wav = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate))
+    for name, rate, seconds in [("drums", RATE, 2.0), ("cd", 44_100, 1.0)]:
+        wav = 0.2 * np.random.default_rng(0).standard_normal(round(seconds * rate))
         sf.write(folder / f"{name}.wav", wav, rate)
     return folder
 
 
-def test_the_command_writes_names(model, files, tmp_path, capsys):
+def test_the_command_writes_names(files, tmp_path, capsys):
     out = tmp_path / "out"
     common = ["generate", str(files / "model.pth"), "--steps", "2", "--device", "cpu"]
     keep = ["--keep", f"drums={files / 'drums.wav'}", "--count", "2", "--seed", "7"]
@@ -253,9 +253,10 @@ def test_the_command_writes_names(model, files, tmp_path, capsys):
     lengths = [sf.info(tmp_path / n / "00000" / "bass.wav").frames for n in "vkn"]
     assert lengths == [2 * RATE, 2 * RATE, RATE]
     # What is kept of a mixture is rendered at the mixture's level.
+    loaded = UCRSeparator.from_pretrained(str(files / "model.pth"))
     loud = torch.as_tensor(drums).square().mean().sqrt() / 0.1
-    z = model.encode(torch.as_tensor(drums))[:, 1]
-    expected = loud * model.generate(2.0, {"bass": z.detach()}, steps=2, seed=0)[0]
+    z = loaded.encode(torch.as_tensor(drums))[:, 1]
+    expected = loud * loaded.generate(2.0, {"bass": z.detach()}, steps=2, seed=0)[0]
     found = sf.read(tmp_path / "k" / "00000" / "drums.wav", dtype="float32")[0]
     assert np.allclose(found, expected[0], atol=1e-3)
     assert "wrote drums, bass and mix in 1 folders" in capsys.readouterr().out
