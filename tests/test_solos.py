@@ -83,6 +83,12 @@ def test_too_little_music_is_refused(tmp_path):
         find_solos(cache, CODEC, 2)
 
 
+def test_mixtures_without_pauses_are_refused(tmp_path):
+    cache, _ = write_cache(tmp_path, pauses=False)
+    with pytest.raises(UserError, match="ever played alone|too few passages"):
+        find_solos(cache, CODEC, 2)
+
+
 def test_sums_have_the_solos_as_components(toy):
     cache, _, _ = toy
     # One window each, so that what was drawn is known.

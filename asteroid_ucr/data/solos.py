@@ -38,6 +38,7 @@ CLUSTERS, DIMENSIONS, TRIALS = 16, 16, 5
 ROUNDS, SUMS, CONFIDENCE = 4, 1000, 0.8
 MOST_WINDOWS = 20_000  # used for fitting; all are classified
 FEWEST_WINDOWS = 20
+WORST_SCORE = -2.0  # pairs of instruments on mini-Slakh have -4 to -8, three instruments -0.5
 _QUIET = 0.02  # mean latent below which a window is taken for silence
 
 
@@ -85,7 +86,7 @@ def find_solos(cache: LatentCache, codec: Codec, n_src: int, seed: int = 0) -> S
         seed: of the clustering.
 
     Raises:
-        UserError: if the codec's latents have no power, or there are too few windows.
+        UserError: if the codec's latents have no power, or there are too few windows or no solos.
     """
     if not codec.has_power:
         raise UserError(
@@ -94,6 +95,12 @@ def find_solos(cache: LatentCache, codec: Codec, n_src: int, seed: int = 0) -> S
         )
     table = _Windows(cache, codec)
     score, chosen = _complementary_clusters(table, n_src, seed)
+    if score > WORST_SCORE:
+        raise UserError(
+            f"The mixtures in {cache.path} do not look as if their sources ever played alone "
+            f"(score {score:.1f}, {WORST_SCORE:.0f} or lower is needed): use more tracks, or set "
+            "training.solo_share to 0."
+        )
     chosen = _refine(table, chosen, seed)
     if min(map(len, chosen)) < FEWEST_WINDOWS:
         raise UserError(
