@@ -85,7 +85,7 @@ def test_too_little_music_is_refused(tmp_path):
 
 def test_mixtures_without_pauses_are_refused(tmp_path):
     cache, _ = write_cache(tmp_path, pauses=False)
-    with pytest.raises(UserError, match="ever played alone|too few passages"):
+    with pytest.raises(UserError, match=r"ever played alone|too few passages"):
         find_solos(cache, CODEC, 2)
 
 
