@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -208,7 +208,10 @@ class RecipeConfig:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
-def recipe_parser(description: str, recipe: type[RecipeConfig] = RecipeConfig) -> ArgumentParser:
+Recipe = TypeVar("Recipe")
+
+
+def recipe_parser(description: str, recipe: type = RecipeConfig) -> ArgumentParser:
     """A parser that takes `--config FILE` and every option as `--section.option`."""
     parser = ArgumentParser(description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with the sections below.")
@@ -219,8 +222,8 @@ def recipe_parser(description: str, recipe: type[RecipeConfig] = RecipeConfig) -
 def parse_recipe(
     parser: ArgumentParser,
     arguments: Sequence[str] | None = None,
-    recipe: type[RecipeConfig] = RecipeConfig,
-) -> tuple[RecipeConfig, Namespace]:
+    recipe: type[Recipe] = RecipeConfig,
+) -> tuple[Recipe, Namespace]:
     """Parses a recipe script's command line.
 
     Args:

@@ -15,9 +15,10 @@ import yaml
 from asteroid_ucr import UserError
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.codecs.encodec import Architecture, load_codec, save_codec
+from asteroid_ucr.config import recipe_parser
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.training.codec import CodecTrainer, learning_rate_factor, train_codec
-from asteroid_ucr.training.codec_config import CodecDataConfig, codec_parser, parse_codec
+from asteroid_ucr.training.codec_config import CodecDataConfig, CodecRecipeConfig, parse_codec
 from asteroid_ucr.training.codec_data import CodecStore, build_store
 from asteroid_ucr.training.codec_losses import Balancer, MelLoss, feature_loss, noise_to_signal
 from asteroid_ucr.training.codec_scores import Clip, folder_clips, mel_distance, score, track_clips
@@ -50,7 +51,7 @@ def arguments(root, store, **overrides):
 
 
 def parse(args):
-    return parse_codec(codec_parser("test"), args)[0]
+    return parse_codec(recipe_parser("test", CodecRecipeConfig), args)[0]
 
 
 @pytest.fixture(scope="module")

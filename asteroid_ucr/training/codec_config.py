@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 from asteroid_ucr.codecs.encodec import Architecture
+from asteroid_ucr.config import parse_recipe
 from asteroid_ucr.errors import UserError
 
 
@@ -120,33 +120,19 @@ class CodecRecipeConfig:
     training: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
 
 
-def codec_parser(description: str) -> ArgumentParser:
-    """A parser that takes `--config FILE` and every option as `--section.option`."""
-    parser = ArgumentParser(description=description, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with the sections below.")
-    parser.add_class_arguments(CodecRecipeConfig)
-    return parser
-
-
 def parse_codec(
     parser: ArgumentParser, arguments: Sequence[str] | None = None
 ) -> tuple[CodecRecipeConfig, Namespace]:
     """Parses a command line.
 
     Args:
-        parser: from `codec_parser`, possibly with more arguments.
+        parser: from `recipe_parser(…, CodecRecipeConfig)`, possibly with more arguments.
         arguments: None takes those of the process.
 
     Raises:
         UserError: for an unknown option or a value of the wrong type or out of range.
     """
-    try:
-        parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
-    except (ArgumentError, OSError) as error:
-        raise UserError(" ".join(str(error).split())) from error
-    made = parser.instantiate_classes(parsed)
-    sections = {name: getattr(made, name) for name in CodecRecipeConfig.__dataclass_fields__}
-    config = CodecRecipeConfig(**sections)
+    config, parsed = parse_recipe(parser, arguments, CodecRecipeConfig)
     _check(config)
     return config, parsed
 

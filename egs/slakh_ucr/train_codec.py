@@ -7,13 +7,14 @@ exp/codec --minutes 20`, as often as it takes.
 import sys
 
 from asteroid_ucr.cli import exit_code
+from asteroid_ucr.config import recipe_parser
 from asteroid_ucr.training.codec import train_codec
-from asteroid_ucr.training.codec_config import codec_parser, parse_codec
+from asteroid_ucr.training.codec_config import CodecRecipeConfig, parse_codec
 
 
 def main() -> None:
     """Runs the command."""
-    parser = codec_parser(__doc__)
+    parser = recipe_parser(__doc__, CodecRecipeConfig)
     parser.add_argument("--exp_dir", required=True, help="folder for weights and logs")
     parser.add_argument("--minutes", type=float, default=None, help="stop after about this time")
     config, options = parse_codec(parser)
