@@ -155,7 +155,7 @@ class GenerationConfig:
         steps: of the prior's sampler.
         curve: numbers of steps whose Fréchet distance is plotted; empty for no plot.
         seed: of the first generation; each has the next one.
-        embedding: codec whose latents are the embeddings of the Fréchet distance.
+        embedding: codec whose un-quantised latents make the embeddings of the Fréchet distance.
         resamples: of the bootstrap that its intervals come from.
         examples: test clips to write as audio, with their accompaniments.
     """
@@ -167,7 +167,7 @@ class GenerationConfig:
     steps: int = 25
     curve: list[int] = field(default_factory=list)
     seed: int = 0
-    embedding: Literal["mel", "ucr_24khz", "encodec_24khz"] = "mel"
+    embedding: Literal["mel", "ucr_24khz", "encodec_24khz"] = "ucr_24khz"
     resamples: int = 100
     examples: int = 4
 

@@ -56,7 +56,8 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
         )
         for split in ("train", "test")
     )
-    own = settings.embedding == config.codec.name
-    embedding = build_codec(settings.embedding, **(config.codec.options() if own else {}))
+    own = config.codec.options() if settings.embedding == config.codec.name else {}
+    unquantised = {} if settings.embedding == "mel" else {"bandwidth": 0.0}
+    embedding = build_codec(settings.embedding, **{**own, **unquantised})
     model = model.to(device)
     return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding)
