@@ -87,9 +87,6 @@ class TrainingConfig:
         batch_size: crops per step and device.
         frames: latent frames per crop, 75 per second.
         min_rms: training crops in which a source's RMS is lower are drawn again; 0 keeps all.
-        solo_share: share of each batch that are sums of solos: passages in which one source plays
-            alone, found without labels (`asteroid_ucr.data.solos`), so that the components of
-            their sum are known. 0 is the paper's training.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW.
         schedule: of the learning rate, after the warm-up.
@@ -110,7 +107,6 @@ class TrainingConfig:
     batch_size: int = 64
     frames: int = 512
     min_rms: float = 0.01
-    solo_share: float = 0.0
     lr: float = 1e-4
     weight_decay: float = 0.01
     schedule: Literal["constant", "cosine"] = "constant"
@@ -122,6 +118,19 @@ class TrainingConfig:
     devices: str = "auto"
     strategy: str = "auto"
     precision: str = "auto"
+
+
+@dataclass
+class DecompositionTrainingConfig(TrainingConfig):
+    """How to train the decomposition.
+
+    Attributes:
+        solo_share: share of each batch that are sums of solos: passages in which one source plays
+            alone, found without labels (`asteroid_ucr.data.solos`), so that the components of
+            their sum are known. 0 is the paper's training.
+    """
+
+    solo_share: float = 0.0
 
 
 @dataclass
@@ -202,7 +211,7 @@ class RecipeConfig:
     data: DataConfig = field(default_factory=DataConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: DecompositionTrainingConfig = field(default_factory=DecompositionTrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)

@@ -35,8 +35,8 @@ class LatentData(pl.LightningDataModule):
         workers: processes that read data.
         train: to crop training items from.
         validation: to crop validation items from.
-        solos: makes `solos(items, first)`, sums of solos; `settings.solo_share` of each batch are
-            such.
+        solos: makes `solos(items, first)`, sums of solos.
+        solo_share: share of each batch that are such.
     """
 
     def __init__(
@@ -46,16 +46,17 @@ class LatentData(pl.LightningDataModule):
         train: LatentCache | ComponentCache,
         validation: LatentCache | ComponentCache,
         solos: Callable[[int, int], SoloSums] | None = None,
+        solo_share: float = 0.0,
     ):
         super().__init__()
-        self.solos = solos
+        self.solos, self.solo_share = solos, solo_share
         self.settings, self.workers = settings, workers
         self.train, self.validation = train, validation
 
     def train_dataloader(self) -> DataLoader | CombinedLoader:
         """Crops of the current epoch."""
         settings, trainer = self.settings, self.trainer
-        summed = round(settings.solo_share * settings.batch_size) if self.solos else 0
+        summed = round(self.solo_share * settings.batch_size)
         # Under a distributed strategy Lightning deals these items out to the devices.
         batches = settings.epoch_steps * trainer.world_size
         items = batches * (settings.batch_size - summed)
@@ -68,7 +69,7 @@ class LatentData(pl.LightningDataModule):
             min_rms=settings.min_rms,
         )
         mixtures = DataLoader(crops, settings.batch_size - summed, num_workers=self.workers)
-        if self.solos is None:
+        if self.solos is None or summed == 0:
             return mixtures
         sums = self.solos(batches * summed, trainer.current_epoch * batches * summed)
         solos = DataLoader(sums, summed, num_workers=self.workers)

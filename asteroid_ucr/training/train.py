@@ -83,8 +83,10 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
         model.decomposition.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
         return model, caches
 
-    solos = None
-    if config.training.solo_share > 0:
+    solos, share = None, config.training.solo_share
+    if not 0 <= share < 1:
+        raise UserError(f"training.solo_share is {share}: give 0, or a share of less than 1.")
+    if share > 0:
         solos = partial(_solo_sums, config, Path(exp_dir) / "solos.json")
     system = DecompositionSystem if solos is None else SoloSystem
     return train_model("ucr", config, exp_dir, resume, build, system, solos)
@@ -128,7 +130,8 @@ def train_model(
     settings = config.training
     model, caches = build()
     optimizer, scheduler = build_optimizer(model.parameters(), settings)
-    data = LatentData(settings, config.data.workers, *caches, solos and solos(caches[0]))
+    sums = {} if solos is None else {"solos": solos(caches[0]), "solo_share": settings.solo_share}
+    data = LatentData(settings, config.data.workers, *caches, **sums)
     budget = fit(
         system(model, optimizer, scheduler, settings.seed), data, settings, exp_dir, checkpoint
     )
