@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asteroid_ucr import UCRSeparator, UserError, __version__
 from asteroid_ucr.audio import AUDIO_SUFFIXES
-from asteroid_ucr.generation import STEPS
+from asteroid_ucr.generation.sampling import STEPS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -234,7 +234,7 @@ def _generate(options: argparse.Namespace) -> int:
     Without --keep and --mixture, from nothing; with --keep, an accompaniment of these stems, which
     are written as they are; with --mixture and --strength, a variation of a mixture.
     """
-    from asteroid_ucr.generation_files import generate_files
+    from asteroid_ucr.generation.files import generate_files
 
     model = load_model(options.model, options.device, options.codec_dir)
     folders = generate_files(

@@ -17,7 +17,7 @@ from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.composition import build_composition
 from asteroid_ucr.decomposition import Decomposition
 from asteroid_ucr.errors import UserError
-from asteroid_ucr.generator import Generative
+from asteroid_ucr.generation.generator import Generative
 from asteroid_ucr.masking import apply_masks, wiener_masks
 from asteroid_ucr.networks import SemanticEncoder, UNet1d
 

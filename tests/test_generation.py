@@ -6,9 +6,10 @@ import soundfile as sf
 import torch
 from conftest import SMALL
 
-from asteroid_ucr import UCRSeparator, UserError, generation, iadb
+from asteroid_ucr import UCRSeparator, UserError, iadb
 from asteroid_ucr.cli import main
-from asteroid_ucr.generation import balance
+from asteroid_ucr.generation import sampling
+from asteroid_ucr.generation.sampling import balance
 
 RATE = 24_000
 PRIOR = {"widths": (16, 32), "kernel_sizes": (3, 3), "frames": 64}
@@ -134,7 +135,7 @@ def test_windows_agree(model):
 
 
 def test_long_files_are_rendered_in_chunks(model, monkeypatch):
-    monkeypatch.setattr(generation, "CHUNK_SECONDS", 4)
+    monkeypatch.setattr(sampling, "CHUNK_SECONDS", 4)
     decode, spans = model.codec.decode, []
     monkeypatch.setattr(
         model.codec, "decode", lambda z, length: spans.append(z.shape[-1]) or decode(z, length)
@@ -186,7 +187,7 @@ def test_a_model_with_a_prior_is_saved_and_loaded_whole(model, tmp_path):
 
 
 def test_noise_of_prior_and_denoiser_are_not_the_same(model):
-    from asteroid_ucr.generation import _prior_seed
+    from asteroid_ucr.generation.sampling import _prior_seed
 
     first, second = (iadb.frame_noise(2, 0, 256, seed) for seed in (3, _prior_seed(3)))
     assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 0.2

@@ -12,12 +12,12 @@ from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.codecs import MelCodec
 from asteroid_ucr.config import GenerationConfig
 from asteroid_ucr.evaluation.clips import Clip
-from asteroid_ucr.evaluation.coherence import chroma_agreement, onset_correlation
-from asteroid_ucr.evaluation.generation import evaluate_generation
-from asteroid_ucr.evaluation.generation_report import generation_section
-from asteroid_ucr.evaluation.memorisation import nearest_distances
+from asteroid_ucr.evaluation.generation.coherence import chroma_agreement, onset_correlation
+from asteroid_ucr.evaluation.generation.evaluate import evaluate_generation
+from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
+from asteroid_ucr.evaluation.generation.report import generation_section
+from asteroid_ucr.evaluation.generation.sounds import Sounds
 from asteroid_ucr.evaluation.report import _signal
-from asteroid_ucr.evaluation.sounds import Sounds
 
 RATE = 24_000
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from asteroid_ucr.audio import read_audio
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation import figures
-from asteroid_ucr.evaluation.generation_report import generation_section
+from asteroid_ucr.evaluation.generation.report import generation_section
 from asteroid_ucr.evaluation.table import (
     cell,
     load_results,

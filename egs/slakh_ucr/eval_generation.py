@@ -5,7 +5,7 @@ from pathlib import Path
 
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.config import parse_recipe, recipe_parser
-from asteroid_ucr.evaluation.generation_recipe import evaluate_experiment
+from asteroid_ucr.evaluation.generation.recipe import evaluate_experiment
 
 
 def main() -> None:

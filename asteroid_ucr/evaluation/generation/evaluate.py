@@ -18,7 +18,9 @@ from asteroid_ucr.audio import level_gain, write_audio
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.config import GenerationConfig
 from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.accompaniment import (
+from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.evaluation.figures import steps_picture
+from asteroid_ucr.evaluation.generation.accompaniment import (
     BATCH,
     EXAMPLES,
     KINDS,
@@ -30,14 +32,12 @@ from asteroid_ucr.evaluation.accompaniment import (
     standardised,
     summarise_fit,
 )
-from asteroid_ucr.evaluation.clips import Clip
-from asteroid_ucr.evaluation.figures import steps_picture
-from asteroid_ucr.evaluation.generation_table import print_generation
-from asteroid_ucr.evaluation.memorisation import nearest_distances
-from asteroid_ucr.evaluation.sounds import Sounds
+from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
+from asteroid_ucr.evaluation.generation.sounds import Sounds
+from asteroid_ucr.evaluation.generation.table import print_generation
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.files import atomic_path, make_folder
-from asteroid_ucr.generation import make_plan, render, sample_latents
+from asteroid_ucr.generation.sampling import make_plan, render, sample_latents
 from asteroid_ucr.seeding import generator_for
 from asteroid_ucr.separator import UCRSeparator
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from asteroid_ucr.generation import STEPS, make_plan, render, sample_latents
+from asteroid_ucr.generation.sampling import STEPS, make_plan, render, sample_latents
 from asteroid_ucr.prior import MaskingPrior
 
 

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from asteroid_ucr.audio import read_audio
 from asteroid_ucr.evaluation import figures
-from asteroid_ucr.evaluation.accompaniment import EXAMPLES
-from asteroid_ucr.evaluation.generation import RESULTS_JSON
-from asteroid_ucr.evaluation.generation_table import (
+from asteroid_ucr.evaluation.generation.accompaniment import EXAMPLES
+from asteroid_ucr.evaluation.generation.evaluate import RESULTS_JSON
+from asteroid_ucr.evaluation.generation.table import (
     FIT,
     fit_rows,
     frechet_rows,

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from asteroid_ucr.audio import level_gain, read_audio, write_audio
 from asteroid_ucr.errors import UserError
-from asteroid_ucr.generation import STEPS
+from asteroid_ucr.generation.sampling import STEPS
 from asteroid_ucr.separator import UCRSeparator
 
 SECONDS = 10.0  # where nothing that is given has a length

@@ -13,7 +13,7 @@ from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import cache_metadata
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation.clips import slakh_clips
-from asteroid_ucr.evaluation.generation import evaluate_generation
+from asteroid_ucr.evaluation.generation.evaluate import evaluate_generation
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.components import ComponentCache
 from asteroid_ucr.training.train import cache_folder

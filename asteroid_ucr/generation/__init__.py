@@ -1,0 +1,1 @@
+"""Generating with a masking prior: component latents, sounds, files."""
