@@ -6,10 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from asteroid_ucr.cli import exit_code
+from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation.table import Cell, cell, load_results, protocol_line
 from asteroid_ucr.files import atomic_path
+from asteroid_ucr.flops import gflop_per_second
 
 PREFIX = "train_ucr_codecs_"
 BEGIN, END = "<!-- tables: codec_table.py -->", "<!-- end of tables -->"
@@ -33,7 +38,7 @@ def main() -> None:
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     if not pattern.search(text):
         raise UserError(f"{options.document} has no line {BEGIN}: restore it.")
-    block = "\n\n".join([BEGIN, *_tables(runs), END])
+    block = "\n\n".join([BEGIN, *_tables(runs), _costs(runs), END])
     with atomic_path(options.document) as temporary:
         temporary.write_text(pattern.sub(lambda _: block, text))
     print(f"wrote {len(runs)} runs to {options.document}")
@@ -46,6 +51,22 @@ def _tables(runs: dict[str, dict[str, Any]]) -> list[str]:
         parts.append(_table(chosen))
         parts.append(f"*{protocol_line(next(iter(chosen.values())))}*")
     return parts
+
+
+def _costs(runs: dict[str, dict[str, Any]]) -> str:
+    """Arithmetic of the codecs in GFLOP per second of audio; Fourier transforms do not count."""
+    lines = ["| codec | encode a mixture | decode a source |", "|---|---:|---:|"]
+    for name in sorted({results["protocol"]["codec"] for results in runs.values()}):
+        codec = build_codec(name)
+
+        def decode(model: Codec, wav: Tensor) -> Tensor:
+            latents = torch.zeros(1, model.channels, model.frames(wav.shape[-1]))
+            return model.decode(latents, wav.shape[-1])
+
+        encoding = gflop_per_second(codec, codec.sample_rate, lambda model, wav: model.encode(wav))
+        decoding = gflop_per_second(codec, codec.sample_rate, decode)
+        lines.append(f"| {name} | {encoding:.2f} | {decoding:.2f} |")
+    return "\n".join(lines)
 
 
 def _table(runs: dict[str, dict[str, Any]]) -> str:
