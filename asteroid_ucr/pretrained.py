@@ -26,7 +26,7 @@ def find_checkpoint(name: str | Path) -> Path:
 
     Args:
         name: path of a checkpoint, or of a folder that holds `best_model.pth`; a bundled model's
-            name; or a Hugging Face id ("user/model").
+            name; or a Hugging Face id ("user/model"), which a `Path` is never taken for.
 
     Raises:
         UserError: if there is none.
@@ -40,8 +40,8 @@ def find_checkpoint(name: str | Path) -> Path:
         return path
     if str(name) in bundled_models():
         return Path(str(resources.files("asteroid_ucr") / "models" / f"{name}.pth"))
-    if str(name).count("/") == 1 and not path.suffix:
-        return _download(str(name))
+    if isinstance(name, str) and name.count("/") == 1 and not path.suffix:
+        return _download(name)
     bundled = ", ".join(bundled_models()) or "none in this version"
     raise UserError(f"There is no model {name}: give a file, or a bundled name ({bundled}).")
 

@@ -52,8 +52,16 @@ def run(recipe, *arguments, code=0):
 
 def test_all_stages_on_mini_slakh(recipe):
     arguments = ("--songs", "4", "--seconds", "4", "--options", TINY, "--seeds", "0 1")
-    text, _ = run(recipe, "--stage", "0", *arguments)
+    run(recipe, "--stage", "0", "--stop_stage", "2", *arguments)
     exp = recipe / "exp" / "train_ucr_mini"
+    # Again: finished training is left as it is.
+    before = (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes()
+    run(recipe, "--stage", "2", "--stop_stage", "2", *arguments)
+    assert (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes() == before
+    # A baseline of the same tag, trained by itself, is scored beside ours.
+    text, _ = run(recipe, "--stage", "1", *arguments[:-1], "0", "--model", "twin")
+    assert "scores exp/train_twin_mini" in text
+    text, _ = run(recipe, "--stage", "3", *arguments)
     for name in ("all_metrics.csv", "final_metrics.json", "examples", "report.html", "publish_dir"):
         assert (exp / name).exists(), name
     results = json.loads((exp / "final_metrics.json").read_text())
@@ -76,21 +84,9 @@ def test_all_stages_on_mini_slakh(recipe):
     assert published["infos"]["final_metrics"]
     assert "HPSS" in text
 
-    # Again: finished training is left as it is, and a later stage runs by itself.
-    before = (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes()
-    run(recipe, "--stage", "2", "--stop_stage", "2", *arguments)
-    assert (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes() == before
-    # A baseline of the same tag, trained by itself, is scored beside ours.
-    text, _ = run(recipe, "--stage", "1", *arguments[:-1], "0", "--model", "twin")
-    assert "scores exp/train_twin_mini" in text
-    run(recipe, "--stage", "3", "--stop_stage", "3", *arguments)
-    rows = json.loads((exp / "final_metrics.json").read_text())["rows"]
-    twin = next(row for row in rows if row["name"] == "twin")
+    twin = next(row for row in results["rows"] if row["name"] == "twin")
     assert twin["group"] == "supervised" and "4 steps of 2 × 0.427 s" in twin["note"]
     assert twin["scores"]["true"]["all"]["si_sdr"]["clips"] > 0
-    (exp / "report.html").unlink()
-    run(recipe, "--stage", "6")
-    assert (exp / "report.html").is_file()
 
 
 def test_a_tree_of_ones_own(recipe, slakh_tree):

@@ -44,7 +44,7 @@ def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto")
     if not 0 <= settings.all_masked <= 1:
         raise UserError(f"prior.all_masked {settings.all_masked:g} must lie between 0 and 1.")
     options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
-    model = UCRSeparator.from_pretrained(str(exp_dir), **options)
+    model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
     if model.sources != config.data.sources:
         raise UserError(
             f"The model in {exp_dir} separates {', '.join(model.sources)}, but data.sources is "

@@ -34,7 +34,7 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     """
     data, settings = config.data, config.generation
     options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
-    model = UCRSeparator.from_pretrained(str(exp_dir), **options)
+    model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
