@@ -22,6 +22,7 @@ class DataConfig:
     Attributes:
         root: folder of the Slakh tree.
         cache: folder of the latent caches.
+        solos: folder of solos, from find_solos.py; used where training.solo_share is not 0.
         sources: names of the sources that make up the mixtures, in output order.
         mix: policy by which sources are mixed.
         allow_shared_midi: use validation and test tracks that share MIDI with training tracks.
@@ -30,6 +31,7 @@ class DataConfig:
 
     root: str = "data/minislakh"
     cache: str = "data/cache"
+    solos: str = "data/solos"
     sources: list[str] = field(default_factory=lambda: ["drums", "bass"])
     mix: Literal["sum", "paper_mean"] = "sum"
     allow_shared_midi: bool = False
@@ -125,8 +127,8 @@ class DecompositionTrainingConfig(TrainingConfig):
     """How to train the decomposition.
 
     Attributes:
-        solo_share: share of each batch that are sums of solos: passages in which one source plays
-            alone, found without labels (`asteroid_ucr.data.solos`), so that the components of
+        solo_share: share of each batch that are sums of solos: passages in which one instrument
+            plays alone, found in mixtures (`asteroid_ucr.data.solos`), so that the components of
             their sum are known. 0 is the paper's training.
     """
 

@@ -98,21 +98,24 @@ class Decomposition(nn.Module):
             error = error / (1 - alpha).clamp(min=1e-3)[:, None, None]
         return error.square().mean()
 
-    def component_loss(self, components: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    def component_loss(
+        self, latents: Tensor, components: Tensor, noise: Tensor, alpha: Tensor
+    ) -> Tensor:
         """The loss where a mixture's components are known: ‖D(x_α, α, z_i) − x_i‖², standardised.
 
         This is no part of the paper's method; see `asteroid_ucr.data.solos`.
 
         Args:
-            components: latents x_i that compose the mixture, `(batch, n_src, channels, frames)`.
+            latents: of the mixture, `(batch, channels, frames)`.
+            components: latents x_i of its components, `(batch, n_src, channels, frames)`.
             noise: standard normal, `(batch, channels, frames)`.
             alpha: `(batch,)` in [0, 1].
 
         Returns:
             The mean squared error, a scalar.
         """
-        x = self.standardise(self.compose(components))
-        return (self._estimate(x, noise, alpha) - self.standardise(components)).square().mean()
+        estimate = self._estimate(self.standardise(latents), noise, alpha)
+        return (estimate - self.standardise(components)).square().mean()
 
     def _estimate(self, x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
         """Standardised components `(batch, n_src, channels, frames)` of a standardised mixture."""

@@ -1,7 +1,7 @@
 """Training: learns, resumes exactly, and refuses what does not belong together."""
 
-import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile as sf
 import torch
 import yaml
 
@@ -218,17 +219,20 @@ def test_average_warms_up_to_its_decay():
 
 
 def test_sums_of_solos_join_the_mixtures(cached, tmp_path):
-    settings = {"training__solo_share": 0.5, "model__composition": "power_sum"}
-    config = parse(arguments(*cached, **settings))
-    # The tree is too small to find solos in: some windows are named as if they had been found.
-    windows = [[["Track00001", 0], ["Track00002", 24]], [["Track00003", 48]]]
-    (tmp_path / "solos.json").write_text(json.dumps({"score": -5.0, "windows": windows}))
-    train(config, tmp_path)
-    log = pd.concat(map(pd.read_csv, sorted(tmp_path.glob("logs/*/metrics.csv"))))
+    solos = tmp_path / "solos"
+    for number, instrument in enumerate(("drums", "bass")):
+        (solos / instrument).mkdir(parents=True)
+        noise = np.random.default_rng(number).normal(0, 0.1, 40_000)
+        sf.write(solos / instrument / "Track00001_0.flac", noise, 24_000)
+    settings = {"training__solo_share": 0.5, "data__solos": solos}
+    config = parse(arguments(*cached, **settings, model__composition="power_sum"))
+    train(config, tmp_path / "exp")
+    log = pd.concat(map(pd.read_csv, sorted((tmp_path / "exp").glob("logs/*/metrics.csv"))))
     assert log["loss_epoch"].dropna().iloc[-1] < 0.85 * log["loss_epoch"].dropna().iloc[0]
     with pytest.raises(UserError, match="power_sum"):
-        train(parse(arguments(*cached, training__solo_share=0.5)), tmp_path / "mean")
-    with pytest.raises(UserError, match="too few to find solos"):
+        train(parse(arguments(*cached, **settings)), tmp_path / "mean")
+    shutil.rmtree(solos / "bass")
+    with pytest.raises(UserError, match=r"find_solos\.py"):
         train(config, tmp_path / "other")
 
 

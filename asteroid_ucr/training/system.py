@@ -80,8 +80,8 @@ class DecompositionSystem(StepwiseSystem):
 class SoloSystem(DecompositionSystem):
     """Trains on mixtures, and on sums of solos, whose components are known.
 
-    A training batch has "mixtures" `(batch, channels, frames)` and "solos" `(batch, n_src,
-    channels, frames)`, the components of one mixture each. Every item weighs the same.
+    A training batch has "mixtures" `(batch, channels, frames)` and "solos" `(batch, 1 + n_src,
+    channels, frames)`, sums and their components. Every item weighs the same.
     """
 
     def common_step(
@@ -97,7 +97,9 @@ class SoloSystem(DecompositionSystem):
         alpha = torch.rand(len(solos), generator=generator)
         # Separation starts from noise alone: half of the items are spent on that.
         alpha = torch.where(torch.rand(len(solos), generator=generator) < 0.5, 0.0, alpha)
-        on_solos = self.model.decomposition.component_loss(solos, noise, alpha.to(solos))
+        on_solos = self.model.decomposition.component_loss(
+            solos[:, 0], solos[:, 1:], noise, alpha.to(solos)
+        )
         return torch.lerp(on_mixtures, on_solos, len(solos) / (len(solos) + len(mixtures)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,8 @@ from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import RecipeConfig, record_config
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import cache_metadata
+from asteroid_ucr.data.solo_library import read_solos
 from asteroid_ucr.data.solo_sums import SoloSums
-from asteroid_ucr.data.solos import Solos, find_solos
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.separator import UCRSeparator
@@ -73,8 +72,8 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
         The path of `best_model.pth`.
 
     Raises:
-        UserError: if the caches are missing or foreign, the folder has another run's files, or
-            the mixtures hold no solos.
+        UserError: if the caches or the solos are missing or foreign, or the folder has another
+            run's files.
     """
 
     def build() -> tuple[UCRSeparator, tuple[LatentCache, LatentCache]]:
@@ -87,7 +86,7 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     if not 0 <= share < 1:
         raise UserError(f"training.solo_share is {share}: give 0, or a share of less than 1.")
     if share > 0:
-        solos = partial(_solo_sums, config, Path(exp_dir) / "solos.json")
+        solos = _solo_sums(config)
     system = DecompositionSystem if solos is None else SoloSystem
     return train_model("ucr", config, exp_dir, resume, build, system, solos)
 
@@ -99,13 +98,13 @@ def train_model(
     resume: str,
     build: Callable[[], tuple[SeparatorModel, Sequence[LatentCache]]],
     system: Callable[..., StepwiseSystem],
-    solos: Callable[[LatentCache], Callable[[int, int], SoloSums]] | None = None,
+    solos: Callable[[int, int], SoloSums] | None = None,
 ) -> Path:
     """Trains, and writes `best_model.pth` in Asteroid's form.
 
     The experiment folder holds `conf.yml`, `checkpoints/` (best and last), `logs/` (CSV) and
     `best_model.pth`: the averaged weights of the epoch with the lowest validation loss, and the
-    budget of the training; and `solos.json`, passages of one source, where they are used.
+    budget of the training.
 
     Args:
         kind: "ucr" or a name of `asteroid_ucr.training.baselines.BASELINES`, for the record.
@@ -115,7 +114,7 @@ def train_model(
             touch a folder that has one; otherwise the path of a checkpoint.
         build: makes the untrained model, and opens the caches of both splits.
         system: makes the system of a model, an optimizer, a scheduler and a seed.
-        solos: finds what `LatentData` calls by that name in the training cache; None does without.
+        solos: what `LatentData` calls by that name; None does without.
 
     Returns:
         The path of `best_model.pth`.
@@ -130,7 +129,7 @@ def train_model(
     settings = config.training
     model, caches = build()
     optimizer, scheduler = build_optimizer(model.parameters(), settings)
-    sums = {} if solos is None else {"solos": solos(caches[0]), "solo_share": settings.solo_share}
+    sums = {} if solos is None else {"solos": solos, "solo_share": settings.solo_share}
     data = LatentData(settings, config.data.workers, *caches, **sums)
     budget = fit(
         system(model, optimizer, scheduler, settings.seed), data, settings, exp_dir, checkpoint
@@ -146,22 +145,16 @@ def train_model(
     return exp_dir / "best_model.pth"
 
 
-def _solo_sums(
-    config: RecipeConfig, path: Path, cache: LatentCache
-) -> Callable[[int, int], SoloSums]:
-    """Sums of the solos of a run, found once, and the same ones when it is resumed."""
-    codec = build_codec(config.codec.name, **config.codec.options())
+def _solo_sums(config: RecipeConfig) -> Callable[[int, int], SoloSums]:
+    """Sums of the solos of the configured sources."""
     if config.model.composition != "power_sum":
         raise UserError(
-            f"Sums of solos add powers, as model.composition 'power_sum' does and "
+            f"Sums of solos add up as model.composition 'power_sum' does and "
             f"{config.model.composition!r} does not: choose that, or training.solo_share 0."
         )
-    if not path.is_file():
-        found = find_solos(cache, codec, len(config.data.sources), config.training.seed)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(found.to_dict()))
-    solos = Solos.from_dict(json.loads(path.read_text()))
-    return partial(SoloSums, cache, codec, solos, config.training.seed)
+    solos = read_solos(config.data.solos, config.data.sources)
+    codec = build_codec(config.codec.name, **config.codec.options())
+    return partial(SoloSums, codec, solos, config.training.seed)
 
 
 # What the run depends on.

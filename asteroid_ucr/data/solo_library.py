@@ -1,0 +1,113 @@
+"""A folder of solos: the passages that `find_solos` found, cut from the mixtures as audio.
+
+Layout: `DIR/<instrument>/<track>_<first frame>.flac`, 24 kHz mono, at the training level; and
+`DIR/solos.json`, which says where they come from. They can be listened to, and added to or weeded
+out by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+
+from asteroid_ucr.audio import level_gain, write_audio
+from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.data.solos import WINDOW, Window
+from asteroid_ucr.errors import UserError
+from asteroid_ucr.files import atomic_path, make_folder
+from asteroid_ucr.masking import MASK_HOP, MASK_RATE
+
+RECORD = "solos.json"
+
+
+def write_solos(
+    path: str | Path,
+    solos: Mapping[str, Sequence[Window]],
+    root: str | Path,
+    mix: str = "sum",
+    allow_shared_midi: bool = False,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a folder of solos; windows that touch become one passage.
+
+    Args:
+        path: a folder that does not exist yet.
+        solos: from `find_solos` on caches of the training split.
+        root: of the Slakh tree.
+        mix: policy by which the caches were mixed.
+        allow_shared_midi: see `load_tracks`.
+        record: further facts for `solos.json`.
+
+    Raises:
+        UserError: if the folder exists, or a track cannot be read.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path} exists: remove it, or name another folder for the solos.")
+    make_folder(path.parent)
+    scratch = path.with_name(f".{path.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    counts = {}
+    for instrument, windows in solos.items():
+        make_folder(scratch / instrument)
+        ordered = sorted(windows, key=lambda w: (w.kind, w.track, w.start))
+        counts[instrument] = {"windows": len(windows), "kind": list(ordered[0].kind)}
+        for (kind, name), found in groupby(ordered, key=lambda w: (w.kind, w.track)):
+            tracks = load_tracks(root, "train", allow_shared_midi, kind)
+            (track,) = (track for track in tracks if track.name == name)
+            mixture = read_sources(track, kind, MASK_RATE, mix).mixture
+            mixture = mixture * level_gain(mixture)
+            for start, end in _passages([w.start for w in found]):
+                passage = mixture[start * MASK_HOP : end * MASK_HOP]
+                peak = passage.abs().max().clamp(min=1.0)  # flac holds no more than full scale
+                write_audio(
+                    scratch / instrument / f"{name}_{start}.flac", passage / peak, MASK_RATE
+                )
+    with atomic_path(scratch / RECORD) as temporary:
+        temporary.write_text(json.dumps({**(record or {}), "found": counts}, indent=1) + "\n")
+    scratch.rename(path)
+
+
+def read_solos(path: str | Path, instruments: Sequence[str]) -> list[list[np.ndarray]]:
+    """Passages of each instrument, float32 at 24 kHz.
+
+    Raises:
+        UserError: if the folder or an instrument's is missing, or holds too short a file.
+    """
+    passages = []
+    for instrument in instruments:
+        files = sorted((Path(path) / instrument).glob("*.flac"))
+        if not files:
+            raise UserError(
+                f"{Path(path) / instrument} holds no solos: run find_solos.py with {instrument} "
+                "among its instruments, or set training.solo_share to 0."
+            )
+        found = []
+        for file in files:
+            samples, rate = sf.read(file, dtype="float32")
+            if rate != MASK_RATE or samples.ndim != 1 or len(samples) < WINDOW * MASK_HOP:
+                raise UserError(
+                    f"{file} is not {WINDOW * MASK_HOP} mono samples or more at {MASK_RATE} Hz: "
+                    "remove it."
+                )
+            found.append(samples)
+        passages.append(found)
+    return passages
+
+
+def _passages(starts: Sequence[int]) -> list[tuple[int, int]]:
+    """Windows that overlap or touch, joined: first frame and end."""
+    joined: list[tuple[int, int]] = []
+    for start in sorted(starts):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], start + WINDOW)
+        else:
+            joined.append((start, start + WINDOW))
+    return joined
