@@ -7,9 +7,11 @@ in a mixture of drums and bass, the bass plays alone. Pauses are found in rounds
 1. A tagger for each instrument learns to tell windows of the kind of mixtures that lacks it from
    those of the kinds that have it.
 2. In a mixture of A and B, windows in which A's tagger is surest that A is absent are taken for
-   solos of B. Of the kinds that have B, the one is used whose tagger is surest.
+   solos of B.
 3. Taggers learn anew from what was found: windows of mixtures that lack an instrument, with and
-   without one of its solos added to them.
+   without one of its solos added to them. So on for some rounds.
+
+In the end, of the kinds that have B, the one is used whose tagger is surest.
 
 The names also say which component of a model is which instrument.
 """
@@ -91,15 +93,17 @@ def find_solos(
     solos: dict[str, np.ndarray] = {}
     for _ in range(ROUNDS):
         presence = {name: _presence(table, name, solos, rng) for name in instruments}
-        solos = {name: _surest(table, name, presence) for name in instruments}
-        for name, found in solos.items():
-            if len(found) < FEWEST_SOLOS:
-                raise UserError(
-                    f"Only {len(found)} windows of {name} alone were found among the "
-                    f"{len(table.windows)} of all mixtures, and {FEWEST_SOLOS} are needed: use "
-                    "more tracks."
-                )
-    return {name: [table.windows[i] for i in found] for name, found in solos.items()}
+        found = {name: _candidates(table, name, presence) for name in instruments}
+        solos = {name: np.concatenate([c for c, _ in kinds]) for name, kinds in found.items()}
+    surest = {name: min(kinds, key=lambda kind: kind[1])[0] for name, kinds in found.items()}
+    for name, windows in surest.items():
+        if len(windows) < FEWEST_SOLOS:
+            raise UserError(
+                f"Only {len(windows)} windows of {name} alone were found among the "
+                f"{len(table.windows)} of all mixtures, and {FEWEST_SOLOS} are needed: use more "
+                "tracks."
+            )
+    return {name: [table.windows[i] for i in windows] for name, windows in surest.items()}
 
 
 def _pairs(instruments: Sequence[str]) -> set[frozenset[str]]:
@@ -169,7 +173,7 @@ def _presence(
             features, labels = table.features[learnt], has[learnt]
         tagger = make_pipeline(
             StandardScaler(),
-            LogisticRegression(C=0.01, max_iter=500, class_weight="balanced"),
+            LogisticRegression(C=0.02, max_iter=500, class_weight="balanced"),
         )
         tagger.fit(features, labels)
         probability[~learnt] = tagger.predict_proba(table.features[~learnt])[:, 1]
@@ -188,7 +192,9 @@ def _examples(
 
     def drawn(name: str, draws: int) -> np.ndarray:
         found = solos[name][learnt[solos[name]]]
-        return rng.choice(found if len(found) else solos[name], draws)
+        if not len(found):
+            raise UserError(f"Too few passages of {name} alone were found: use more tracks.")
+        return rng.choice(found, draws)
 
     lacking, having = np.flatnonzero(learnt & ~has), np.flatnonzero(learnt & has)
     without = rng.choice(lacking, DRAWS)
@@ -204,15 +210,15 @@ def _examples(
     return features, np.repeat([False, True], [len(absent), len(sums) + len(present)])
 
 
-def _surest(table: _Windows, instrument: str, presence: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Windows of an instrument alone, of the kind whose other one is surest to be absent."""
-    best, best_mean = np.array([], dtype=int), 1.0
+def _candidates(
+    table: _Windows, instrument: str, presence: Mapping[str, np.ndarray]
+) -> list[tuple[np.ndarray, float]]:
+    """For each kind that has an instrument: windows of it alone, and how unsure the tagger is."""
+    candidates = []
     for kind in table.kinds_with(instrument):
         (partner,) = set(kind) - {instrument}
         rows = np.flatnonzero(table.of([kind]))
         order = rows[np.argsort(presence[partner][rows], kind="stable")]
-        found = order[: max(1, round(SHARE * len(rows)))]
-        mean = presence[partner][found].mean()
-        if mean < best_mean:
-            best, best_mean = found, mean
-    return best
+        found = order[: round(SHARE * len(rows))]
+        candidates.append((found, float(presence[partner][found].mean()) if len(found) else 1.0))
+    return candidates
