@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -302,20 +303,22 @@ def test_own_files_that_are_not_usable(tmp_path: Path) -> None:
         ({"midi_dir": tmp_path / "absent"}, "--midi_dir .*absent is not a folder"),
         ({"midi_dir": tmp_path / "empty"}, "holds no .mid"),
         ({"midi_dir": tmp_path / "bad"}, "no usable file"),
-        ({"soundfont": tmp_path / "absent.sf2"}, "--soundfont .*absent"),
-        ({"soundfont": tmp_path / "font.sf2"}, "not a soundfont"),
+        ({"soundfonts": [tmp_path / "absent.sf2"]}, "--soundfont .*absent"),
+        ({"soundfonts": [tmp_path / "font.sf2"]}, "not a soundfont"),
     ):
         with pytest.raises(UserError, match=words):
             build(tmp_path / "out", songs=3, seconds=3.0, progress=False, **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_own_soundfont(tmp_path: Path) -> None:
-    font = tmp_path / "mine.sf2"
-    font.write_bytes(default_soundfont().read_bytes())
-    build(tmp_path / "out", songs=1, seconds=3.0, soundfont=font, progress=False)
-    text = (tmp_path / "out" / "train" / "Track00001" / "metadata.yaml").read_text()
-    assert "plugin_name: mine.sf2" in text
+def test_own_soundfonts(tmp_path: Path) -> None:
+    fonts = [tmp_path / "mine.sf2", tmp_path / "yours.sf2"]
+    for font in fonts:
+        font.write_bytes(default_soundfont().read_bytes())
+    build(tmp_path / "out", songs=3, seconds=3.0, soundfonts=fonts, progress=False)
+    texts = [path.read_text() for path in (tmp_path / "out").rglob("metadata.yaml")]
+    plugins = {name for text in texts for name in re.findall("plugin_name: (.*)", text)}
+    assert plugins == {"mine.sf2", "yours.sf2"}  # each stem draws one
     assert json.loads((tmp_path / "out" / "minislakh.json").read_text())["soundfont"]
 
 

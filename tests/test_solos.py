@@ -152,7 +152,7 @@ def test_sums_add_up_and_repeat():
     low, high = (np.sin(2 * np.pi * f * time).astype(np.float32) for f in (110.0, 3520.0))
     sums = SoloSums(CODEC, [[low], [high]], seed=3, items=40)
     level_differences, centres = [], []
-    for item in sums:
+    for item in (sums[i] for i in range(len(sums))):
         assert item.shape == (3, 128, FRAMES)
         mixture, first, second = CODEC.to_power(item)
         # Two tones far apart do not interfere: powers add up.

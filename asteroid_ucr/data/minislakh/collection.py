@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def build(
     seconds: float = 30.0,
     seed: int = 0,
     midi_dir: str | Path | None = None,
-    soundfont: str | Path | None = None,
+    soundfonts: Sequence[str | Path] = (),
     workers: int = 2,
     progress: bool = True,
 ) -> None:
@@ -61,7 +61,8 @@ def build(
         seconds: length of a song; 2 or more. With `midi_dir`, at most so many.
         seed: 0 or more.
         midi_dir: folder with multi-track MIDI files to render instead of composed songs.
-        soundfont: .sf2 or .sf3 file; default the one that comes with pretty_midi.
+        soundfonts: .sf2 or .sf3 files, of which each stem draws one; default the one that comes
+            with pretty_midi.
         workers: threads, 1 or more.
         progress: show a progress bar.
 
@@ -77,12 +78,12 @@ def build(
     ):
         if not value >= least or value == float("inf"):
             raise UserError(f"--{name} is {value}: give a number of {least} or more.")
-    out, font = Path(out_dir), _check_soundfont(soundfont)
+    out, fonts = Path(out_dir), [_check_soundfont(f) for f in soundfonts or [default_soundfont()]]
     settings = {
         "version": VERSION,
         "seed": seed,
         "seconds": float(seconds),
-        "soundfont": digest(font),
+        "soundfont": " ".join(digest(font) for font in fonts),
         "midi": None,
     }
     if midi_dir is None:
@@ -98,19 +99,19 @@ def build(
     with atomic_path(out / RECORD) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     missing = {folder: i for folder, i in wanted.items() if not is_complete(folder)}
-    _write_all(missing, recording, seed, font, workers, progress)
+    _write_all(missing, recording, seed, fonts, workers, progress)
 
 
 def _write_all(
     missing: dict[Path, int],
     recording: Callable[[int], Recording],
     seed: int,
-    font: Path,
+    fonts: Sequence[Path],
     workers: int,
     progress: bool,
 ) -> None:
     def work(item: tuple[Path, int]) -> None:
-        write_track(recording(item[1]), item[0], seed, font)
+        write_track(recording(item[1]), item[0], seed, fonts)
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -145,8 +146,8 @@ def compose_recording(seed: int, index: int, seconds: float) -> Recording:
     return Recording(index, uuid, f"{song.style}/{uuid}.mid", song.tempo, seconds, tuple(stems))
 
 
-def _check_soundfont(soundfont: str | Path | None) -> Path:
-    path = Path(soundfont) if soundfont is not None else default_soundfont()
+def _check_soundfont(soundfont: str | Path) -> Path:
+    path = Path(soundfont)
     if not path.is_file():
         raise UserError(f"--soundfont {path} is not a file: give an .sf2 or .sf3 file.")
     try:

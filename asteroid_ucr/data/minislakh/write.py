@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class Recording:
 
 
 def render_stems(
-    recording: Recording, seed: int, soundfont: Path
+    recording: Recording, seed: int, soundfonts: Sequence[Path]
 ) -> tuple[list[Wave], list[float]]:
     """Renders every stem, with sounds and a room drawn for this song.
 
@@ -84,6 +85,7 @@ def render_stems(
     for number, stem in enumerate(recording.stems):
         rng = song_rng(seed, recording.index, f"tone {number}")
         tone: Tone = draw_tone(rng, stem.inst_class)
+        soundfont = _soundfont_of(recording, number, seed, soundfonts)
         sampler = Sampler(soundfont, stem.program, stem.is_drum, tone.tuning)
         gains = {key: 10 ** (gain / 20) for key, gain in tone.drums}
         wave = sampler.play(list(stem.notes), frames, gains)
@@ -99,6 +101,14 @@ def render_stems(
     return waves, levels
 
 
+def _soundfont_of(
+    recording: Recording, number: int, seed: int, soundfonts: Sequence[Path]
+) -> Path:
+    """The soundfont of a stem, drawn: the instruments of a song rarely come from one."""
+    rng = song_rng(seed, recording.index, f"soundfont {number}")
+    return soundfonts[int(rng.integers(len(soundfonts)))]
+
+
 def mix_gain(waves: list[Wave], rng: np.random.Generator) -> float:
     """Gain for all stems: Slakh's usual one, or less where mix or stems would exceed -1 dBFS."""
     peaks = [float(np.abs(wave).max(initial=0.0)) for wave in [*waves, np.sum(waves, axis=0)]]
@@ -106,19 +116,21 @@ def mix_gain(waves: list[Wave], rng: np.random.Generator) -> float:
     return min(_USUAL_GAIN * float(rng.uniform(0.75, 1.25)), limit / max(*peaks, 1e-9))
 
 
-def write_track(recording: Recording, folder: Path, seed: int, soundfont: Path) -> None:
+def write_track(
+    recording: Recording, folder: Path, seed: int, soundfonts: Sequence[Path]
+) -> None:
     """Renders a song and writes its folder, whole or not at all.
 
     Args:
         recording: the song.
         folder: the track's folder, `.../train/TrackNNNNN`.
         seed: of the collection: sounds, room and levels follow from it and the song's index.
-        soundfont: the file to play from.
+        soundfonts: the files to play from; each stem draws one.
 
     Raises:
         UserError: if the folder cannot be written.
     """
-    waves, levels = render_stems(recording, seed, soundfont)
+    waves, levels = render_stems(recording, seed, soundfonts)
     gain = mix_gain(waves, song_rng(seed, recording.index, "gain"))
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -136,7 +148,8 @@ def write_track(recording: Recording, folder: Path, seed: int, soundfont: Path) 
             total += samples
             sf.write(scratch / "stems" / f"{name}.flac", samples, SAMPLE_RATE, subtype="PCM_16")
             _midi([stem], recording.tempo).write(str(scratch / "MIDI" / f"{name}.mid"))
-            stems[name] = _stem_metadata(stem, level, soundfont)
+            font = _soundfont_of(recording, number, seed, soundfonts)
+            stems[name] = _stem_metadata(stem, level, font)
         mix = np.clip(total, -32768, 32767).astype(np.int16)
         sf.write(scratch / "mix.flac", mix, SAMPLE_RATE, subtype="PCM_16")
         _midi(list(recording.stems), recording.tempo).write(str(scratch / "all_src.mid"))

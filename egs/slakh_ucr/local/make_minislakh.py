@@ -12,7 +12,7 @@ parser.add_argument("--songs", type=int, default=60)
 parser.add_argument("--seconds", type=float, default=30.0, help="length of a song")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--midi_dir", help="multi-track MIDI files to render instead")
-parser.add_argument("--soundfont", help=".sf2 or .sf3 file to render with")
+parser.add_argument("--soundfont", nargs="*", default=[], help=".sf2 or .sf3 files to render with")
 parser.add_argument("--workers", type=int, default=2)
 
 
