@@ -100,7 +100,7 @@ class Decomposition(nn.Module):
 
     def component_loss(
         self, latents: Tensor, components: Tensor, noise: Tensor, alpha: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """The loss where a mixture's components are known: ‖D(x_α, α, z_i) − x_i‖², standardised.
 
         This is no part of the paper's method; see `asteroid_ucr.data.solos`.
@@ -112,10 +112,11 @@ class Decomposition(nn.Module):
             alpha: `(batch,)` in [0, 1].
 
         Returns:
-            The mean squared error, a scalar.
+            The mean squared error, a scalar, and the rendered components, shaped like `components`.
         """
         estimate = self._estimate(self.standardise(latents), noise, alpha)
-        return (estimate - self.standardise(components)).square().mean()
+        loss = (estimate - self.standardise(components)).square().mean()
+        return loss, self.restore(estimate.float())
 
     def _estimate(self, x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
         """Standardised components `(batch, n_src, channels, frames)` of a standardised mixture."""
@@ -133,21 +134,37 @@ class Decomposition(nn.Module):
         noise: Tensor,
         steps: int = 1,
         callback: Callable[[int, Tensor], None] | None = None,
+        mixture: Tensor | None = None,
+        alpha_start: float = 0.0,
     ) -> Tensor:
         """Renders each component latent by itself, all from the same noise.
+
+        From pure noise, all that is known of a component is its latent. A blend of the mixture with
+        noise shows the denoiser more: what models that learnt from components, and no others, use
+        to tell which part of the mixture a component is.
 
         Args:
             z: component latents, `(batch, n_src, latent_dim, frames)`.
             noise: standard normal, `(batch or 1, channels, frames)`.
             steps: of the sampler; 1 gives the conditional mean.
             callback: see `asteroid_ucr.iadb.sample`.
+            mixture: latents to blend with the noise, `(batch, channels, frames)`; needed where
+                `alpha_start` is not 0.
+            alpha_start: share of the mixture in the blend to start from, in [0, 1).
 
         Returns:
             Latents of the components, `(batch, n_src, channels, frames)`.
         """
         batch, n_src = z.shape[:2]
-        start = repeat(noise.expand(batch, -1, -1), "b c t -> (b n) c t", n=n_src)
+        start = noise.expand(batch, -1, -1)
+        if alpha_start > 0:
+            start = iadb.blend(self.standardise(mixture), start, noise.new_tensor([alpha_start]))
         rendered = iadb.sample(
-            lambda x, alpha: self._denoise(x, alpha, z), start, steps, self.variant, 0.0, callback
+            lambda x, alpha: self._denoise(x, alpha, z),
+            repeat(start, "b c t -> (b n) c t", n=n_src),
+            steps,
+            self.variant,
+            alpha_start,
+            callback,
         )
         return self.restore(rearrange(rendered, "(b n) c t -> b n c t", n=n_src))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from asteroid.models import register_model
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from asteroid_ucr import iadb
 from asteroid_ucr.asteroid_model import SeparatorModel
@@ -46,6 +47,8 @@ class UCRSeparator(Generative, SeparatorModel):
         composition: "mean", "sum" or "power_sum".
         variant: what the denoiser predicts, "c" or "d".
         steps: default number of sampler steps; 1 is the conditional mean.
+        alpha_start: share of the mixture in the blend with noise that components are rendered
+            from, in [0, 1): 0 as in the paper; near 1 for models that learnt from solos.
         seed: default seed of the sampler's noise.
         refine: "wiener" uses the estimates as soft masks on the mixture; "none" decodes them.
         prior: options of the masking prior, see `asteroid_ucr.prior.MaskingPrior`; None for no
@@ -72,6 +75,7 @@ class UCRSeparator(Generative, SeparatorModel):
         composition: str = "mean",
         variant: str = "c",
         steps: int = 1,
+        alpha_start: float = 0.0,
         seed: int = 0,
         refine: str = "wiener",
         prior: dict[str, Any] | None = None,
@@ -109,7 +113,7 @@ class UCRSeparator(Generative, SeparatorModel):
             variant,
         )
         self.sources = list(sources)
-        self.steps, self.seed, self.refine = steps, seed, refine
+        self.steps, self.alpha_start, self.seed, self.refine = steps, alpha_start, seed, refine
         # Output k is component order[k]: fitted once on validation data, then kept.
         self.register_buffer("order", torch.arange(len(sources)))
         self._args = {
@@ -144,6 +148,7 @@ class UCRSeparator(Generative, SeparatorModel):
         steps: int | None = None,
         seed: int | None = None,
         refine: str | None = None,
+        alpha_start: float | None = None,
     ) -> Tensor:
         """Separates waveforms.
 
@@ -153,6 +158,7 @@ class UCRSeparator(Generative, SeparatorModel):
             seed: of the sampler's noise.
             refine: "wiener": soft masks on the mixture, outputs add up to it; "none": the decoded
                 estimates.
+            alpha_start: share of the mixture in the blend to render from.
 
         Returns:
             `(batch, n_src, time)`, or `(n_src, time)` for an input without batch.
@@ -163,11 +169,11 @@ class UCRSeparator(Generative, SeparatorModel):
         mixture = self._as_batch(wav)
         refine = self._check_refine(self.refine if refine is None else refine)
         if refine == "wiener":
-            masks = self.masks(mixture, steps, seed)
+            masks = self.masks(mixture, steps, seed, alpha_start=alpha_start)
             sources = apply_masks(mixture, masks, self.sample_rate)[:, :, 0]
         else:
             gain = level_gain(mixture)
-            components = self._components(mixture * gain, steps, seed, first_frame=0)
+            components = self._components(mixture * gain, steps, seed, 0, alpha_start)
             sources = self._decode(components, mixture.shape[-1]) / gain
         return sources[0] if wav.ndim == 1 else sources
 
@@ -178,6 +184,7 @@ class UCRSeparator(Generative, SeparatorModel):
         seed: int | None = None,
         first_frame: int = 0,
         gain: Tensor | None = None,
+        alpha_start: float | None = None,
     ) -> Tensor:
         """Soft masks on the grid of `asteroid_ucr.masking`.
 
@@ -187,16 +194,31 @@ class UCRSeparator(Generative, SeparatorModel):
             seed: of the sampler's noise.
             first_frame: latent frame at which `wav` starts in a longer signal, for the noise.
             gain: brings the longer signal to the training level; None measures `wav` itself.
+            alpha_start: as in `forward`.
 
         Returns:
             `(batch, n_src, freq, frames)`, which sum to one over the sources.
         """
         mixture = self._as_batch(wav)
         mixture = mixture * (level_gain(mixture) if gain is None else gain)
-        components = self._components(mixture, steps, seed, first_frame)
+        components = self._components(mixture, steps, seed, first_frame, alpha_start)
         flat = rearrange(components, "b n c t -> (b n) c t")
         power = self.codec.spectrogram(flat, mixture.shape[-1])
         return wiener_masks(rearrange(power, "(b n) f k -> b n f k", n=self.n_src))
+
+    def latent_energy(self, latents: Tensor) -> Tensor:
+        """How the energy of a mixture is shared among the sources, from its latents.
+
+        Args:
+            latents: of the mixture, `(batch, channels, frames)`; the codec must have power.
+
+        Returns:
+            Energy of the mixture under each source's soft mask, `(batch, n_src, frames)`.
+        """
+        z = self.decomposition.encode(latents)[:, self.order]
+        components = self._render(z, None, None, 0, latents, self.alpha_start)
+        masks = wiener_masks(self.codec.to_power(components))
+        return (masks * self.codec.to_power(latents)[:, None]).sum(-2)
 
     def encode(self, wav: Tensor) -> Tensor:
         """Component latents of a mixture.
@@ -232,17 +254,33 @@ class UCRSeparator(Generative, SeparatorModel):
         components = self._render(z, steps, seed, first_frame=0)
         return self._decode(components, z.shape[-1] * self.codec.hop if length is None else length)
 
-    def _components(self, mixture: Tensor, steps, seed, first_frame: int) -> Tensor:
-        z = self.decomposition.encode(self.codec.encode(mixture))[:, self.order]
-        return self._render(z, steps, seed, first_frame)
+    def _components(
+        self, mixture: Tensor, steps, seed, first_frame: int, alpha_start: float | None
+    ) -> Tensor:
+        latents = self.codec.encode(mixture)
+        z = self.decomposition.encode(latents)[:, self.order]
+        alpha_start = self.alpha_start if alpha_start is None else alpha_start
+        if not 0 <= alpha_start < 1:
+            raise UserError(f"alpha_start must be 0 or more and less than 1, got {alpha_start}.")
+        return self._render(z, steps, seed, first_frame, latents, alpha_start)
 
-    def _render(self, z: Tensor, steps: int | None, seed: int | None, first_frame: int) -> Tensor:
+    def _render(
+        self,
+        z: Tensor,
+        steps: int | None,
+        seed: int | None,
+        first_frame: int,
+        mixture: Tensor | None = None,
+        alpha_start: float = 0.0,
+    ) -> Tensor:
         steps = self.steps if steps is None else steps
         if steps < 1:
             raise UserError(f"steps must be at least 1, got {steps}.")
         seed = self.seed if seed is None else seed
         noise = iadb.frame_noise(self.codec.channels, first_frame, z.shape[-1], seed, z.device)
-        return self.decomposition.render(z, noise.to(z.dtype), steps)
+        return self.decomposition.render(
+            z, noise.to(z.dtype), steps, mixture=mixture, alpha_start=alpha_start
+        )
 
     def _decode(self, components: Tensor, length: int) -> Tensor:
         flat = rearrange(components, "b n c t -> (b n) c t")
@@ -268,9 +306,46 @@ class UCRSeparator(Generative, SeparatorModel):
             raise ValueError(f"{list(order)} is no permutation of {self.n_src} outputs.")
         self.order.copy_(self.order[torch.as_tensor(list(order), device=self.order.device)])
 
+    def select(self, sources: Sequence[str]) -> UCRSeparator:
+        """A separator of some of the sources: of mixtures that hold no others.
+
+        It has the encoders of these sources, and the denoiser, which is shared; no prior.
+
+        Args:
+            sources: names from `self.sources`, in the order of the new outputs.
+
+        Raises:
+            UserError: if there is no such source, or one encoder computes all components.
+        """
+        if unknown := [name for name in sources if name not in self.sources]:
+            raise UserError(
+                f"The model does not separate {', '.join(unknown)}: choose among "
+                f"{', '.join(self.sources)}."
+            )
+        if self._args["trunk"] != "separate":
+            raise UserError(
+                "The sources share one encoder: select from a model with trunk separate."
+            )
+        chosen = copy.deepcopy(self)
+        encoder = chosen.decomposition.encoder
+        picked = [int(self.order[self.sources.index(name)]) for name in sources]
+        encoder.towers = nn.ModuleList(encoder.towers[component] for component in picked)
+        encoder.n_src = len(picked)
+        chosen.order = torch.arange(len(picked), device=self.device)
+        chosen.sources, chosen.prior = list(sources), None
+        chosen._args = {k: v for k, v in self._args.items() if k != "prior"}
+        chosen._args["sources"] = list(sources)
+        return chosen
+
     def get_model_args(self) -> dict[str, Any]:
         """Constructor arguments, as plain values."""
-        return {**self._args, "steps": self.steps, "seed": self.seed, "refine": self.refine}
+        return {
+            **self._args,
+            "steps": self.steps,
+            "alpha_start": self.alpha_start,
+            "seed": self.seed,
+            "refine": self.refine,
+        }
 
 
 register_model(UCRSeparator)

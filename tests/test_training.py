@@ -220,10 +220,11 @@ def test_average_warms_up_to_its_decay():
 
 def test_sums_of_solos_join_the_mixtures(cached, tmp_path):
     solos = tmp_path / "solos"
-    for number, instrument in enumerate(("drums", "bass")):
+    noise = np.random.default_rng(0).normal(0, 0.1, 40_000)
+    tone = 0.1 * np.sin(2 * np.pi * 80 / 24_000 * np.arange(40_000))
+    for instrument, wav in (("drums", noise), ("bass", tone)):
         (solos / instrument).mkdir(parents=True)
-        noise = np.random.default_rng(number).normal(0, 0.1, 40_000)
-        sf.write(solos / instrument / "Track00001_0.flac", noise, 24_000)
+        sf.write(solos / instrument / "Track00001_0.flac", wav, 24_000)
     settings = {"training__solo_share": 0.5, "data__solos": solos}
     config = parse(arguments(*cached, **settings, model__composition="power_sum"))
     train(config, tmp_path / "exp")

@@ -54,15 +54,21 @@ def write_solos(
     make_folder(path.parent)
     scratch = path.with_name(f".{path.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
+    kinds = {window.kind for windows in solos.values() for window in windows}
+    tracks = {
+        kind: {track.name: track for track in load_tracks(root, "train", allow_shared_midi, kind)}
+        for kind in kinds
+    }
     counts = {}
     for instrument, windows in solos.items():
         make_folder(scratch / instrument)
         ordered = sorted(windows, key=lambda w: (w.kind, w.track, w.start))
-        counts[instrument] = {"windows": len(windows), "kind": list(ordered[0].kind)}
+        counts[instrument] = {
+            "windows": len(windows),
+            "tracks": len({(w.kind, w.track) for w in windows}),
+        }
         for (kind, name), found in groupby(ordered, key=lambda w: (w.kind, w.track)):
-            tracks = load_tracks(root, "train", allow_shared_midi, kind)
-            (track,) = (track for track in tracks if track.name == name)
-            mixture = read_sources(track, kind, MASK_RATE, mix).mixture
+            mixture = read_sources(tracks[kind][name], kind, MASK_RATE, mix).mixture
             mixture = mixture * level_gain(mixture)
             for start, end in _passages([w.start for w in found]):
                 passage = mixture[start * MASK_HOP : end * MASK_HOP]

@@ -13,6 +13,10 @@ in a mixture of drums and bass, the bass plays alone. Pauses are found in rounds
 
 In the end, of the kinds that have B, the one is used whose tagger is surest.
 
+A model that learnt from such solos hears more than a tagger. Given one, windows are ranked by both,
+by how sure A's tagger is and by how little of the window's energy the model gives to A; those to
+which it gives more than a few percent are dropped, of every kind of mixtures.
+
 The names also say which component of a model is which instrument.
 """
 
@@ -32,11 +36,14 @@ from torch import Tensor
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.errors import UserError
+from asteroid_ucr.separator import UCRSeparator
 
 WINDOW, HOP = 96, 24  # frames: 1.3 s holds a beat, and pauses are rarely much shorter
 BANDS = 32
 ROUNDS, DRAWS = 6, 1500  # rounds of taggers; windows of each class that a tagger learns from
 SHARE = 0.02  # of a kind's windows that are taken for an instrument's solos
+MODEL_SHARE = 0.05  # the same, at most, where a model helps to tell them
+MOST_ENERGY = 0.06  # of a solo that a model may give to the instrument that should pause
 FEWEST_SOLOS = 20
 _GAIN_DB = (-12.0, 8.0)  # of a solo that is added to a window, relative to the window
 _QUIET = 0.02  # mean latent below which a window is taken for silence
@@ -60,7 +67,10 @@ class Window:
 
 
 def find_solos(
-    caches: Mapping[Kind, LatentCache], codec: Codec, seed: int = 0
+    caches: Mapping[Kind, LatentCache],
+    codec: Codec,
+    seed: int = 0,
+    model: UCRSeparator | None = None,
 ) -> dict[str, list[Window]]:
     """Finds solos of all instruments.
 
@@ -70,13 +80,14 @@ def find_solos(
         caches: latents of mixtures by their instruments: all pairs of three or more instruments.
         codec: that made them; its latents must have power.
         seed: of the draws.
+        model: of all the instruments, trained on solos that were found without it.
 
     Returns:
         Windows in which one instrument plays alone, by its name.
 
     Raises:
-        UserError: if the codec's latents have no power, a pair is missing, or there is too little
-            music.
+        UserError: if the codec's latents have no power, a pair is missing, the model lacks an
+            instrument, or there is too little music.
     """
     if not codec.has_power:
         raise UserError(
@@ -89,21 +100,29 @@ def find_solos(
             "Solos are found by comparing mixtures of two instruments each: name three or more "
             f"instruments, not {', '.join(instruments)}."
         )
+    if model is not None and not set(instruments) <= set(model.sources):
+        raise UserError(
+            f"The model separates {', '.join(model.sources)}: give one of {', '.join(instruments)}."
+        )
     table, rng = _Windows(caches, codec), np.random.default_rng(seed)
     solos: dict[str, np.ndarray] = {}
     for _ in range(ROUNDS):
         presence = {name: _presence(table, name, solos, rng) for name in instruments}
         found = {name: _candidates(table, name, presence) for name in instruments}
         solos = {name: np.concatenate([c for c, _ in kinds]) for name, kinds in found.items()}
-    surest = {name: min(kinds, key=lambda kind: kind[1])[0] for name, kinds in found.items()}
-    for name, windows in surest.items():
+    if model is None:
+        solos = {name: min(kinds, key=lambda kind: kind[1])[0] for name, kinds in found.items()}
+    else:
+        energy = table.energy(model)
+        solos = {name: _heard(table, name, presence, energy) for name in instruments}
+    for name, windows in solos.items():
         if len(windows) < FEWEST_SOLOS:
             raise UserError(
                 f"Only {len(windows)} windows of {name} alone were found among the "
                 f"{len(table.windows)} of all mixtures, and {FEWEST_SOLOS} are needed: use more "
                 "tracks."
             )
-    return {name: [table.windows[i] for i in windows] for name, windows in surest.items()}
+    return {name: [table.windows[i] for i in windows] for name, windows in solos.items()}
 
 
 def _pairs(instruments: Sequence[str]) -> set[frozenset[str]]:
@@ -142,6 +161,19 @@ class _Windows:
         a, b = self._power(first), self._power(second)
         total = a + b * (10 ** (gain_db / 10) * a.mean() / b.mean())
         return describe(self._codec.from_power(total).numpy())
+
+    @torch.no_grad()
+    def energy(self, model: UCRSeparator) -> np.ndarray:
+        """Share of each window's energy that a model gives to each instrument of its kind."""
+        tracks: dict[tuple[Kind, str], Tensor] = {}
+        shares = []
+        for kind, track, start in ((w.kind, w.track, w.start) for w in self.windows):
+            if (kind, track) not in tracks:
+                latents = torch.from_numpy(self._caches[kind].crop(track, 0, 2**31))[None]
+                tracks[kind, track] = model.select(kind).latent_energy(latents)[0]
+            energy = tracks[kind, track][:, start : start + WINDOW].sum(-1)
+            shares.append((energy / energy.sum().clamp(min=1e-9)).numpy())
+        return np.array(shares)
 
     def _power(self, index: int) -> Tensor:
         window = self.windows[index]
@@ -222,3 +254,18 @@ def _candidates(
         found = order[: round(SHARE * len(rows))]
         candidates.append((found, float(presence[partner][found].mean()) if len(found) else 1.0))
     return candidates
+
+
+def _heard(
+    table: _Windows, instrument: str, presence: Mapping[str, np.ndarray], energy: np.ndarray
+) -> np.ndarray:
+    """Windows of all kinds that have an instrument, in which taggers and a model hear it alone."""
+    chosen = []
+    for kind in table.kinds_with(instrument):
+        (partner,) = set(kind) - {instrument}
+        rows = np.flatnonzero(table.of([kind]))
+        share = energy[rows, kind.index(partner)]
+        rank = presence[partner][rows].argsort().argsort() + share.argsort().argsort()
+        order = rank.argsort(kind="stable")[: round(MODEL_SHARE * len(rows))]
+        chosen.append(rows[order[share[order] < MOST_ENERGY]])
+    return np.concatenate(chosen)

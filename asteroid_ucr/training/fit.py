@@ -100,7 +100,9 @@ def fit(
     exp_dir: Path,
     checkpoint: Path | None,
 ) -> dict[str, Any]:
-    """Trains, and leaves the averaged weights of the epoch of the lowest loss in the system.
+    """Trains, and leaves the averaged weights of the best epoch in the system.
+
+    That is the epoch of the lowest loss, or, with solos, the last.
 
     Args:
         system: with the model and its optimizer.
@@ -112,10 +114,12 @@ def fit(
     Returns:
         The training's budget: seed, steps, crops per step, minutes and device.
     """
+    # On mixtures alone, a lower loss is no better separation: what learnt from solos ends where its
+    # learning rate does.
     best = ModelCheckpoint(
         exp_dir / "checkpoints",
         "best",
-        monitor="val_loss",
+        monitor="val_loss" if data.solos is None else None,
         save_last=True,
         enable_version_counter=False,
     )

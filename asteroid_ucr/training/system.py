@@ -77,32 +77,6 @@ class DecompositionSystem(StepwiseSystem):
         return self.model.decomposition.loss(latents, noise, alpha)
 
 
-class SoloSystem(DecompositionSystem):
-    """Trains on mixtures, and on sums of solos, whose components are known.
-
-    A training batch has "mixtures" `(batch, channels, frames)` and "solos" `(batch, 1 + n_src,
-    channels, frames)`, sums and their components. Every item weighs the same.
-    """
-
-    def common_step(
-        self, batch: Tensor | dict[str, Tensor], batch_nb: int, train: bool = True
-    ) -> Tensor:
-        """The loss on a batch; validation is that of mixtures alone."""
-        if not isinstance(batch, dict):
-            return super().common_step(batch, batch_nb, train)
-        mixtures, solos = batch["mixtures"], batch["solos"]
-        on_mixtures = super().common_step(mixtures, batch_nb, train)
-        generator = generator_for(self.seed, 2, self.global_step, self.global_rank)
-        noise = torch.randn(solos[:, 0].shape, generator=generator).to(solos)
-        alpha = torch.rand(len(solos), generator=generator)
-        # Separation starts from noise alone: half of the items are spent on that.
-        alpha = torch.where(torch.rand(len(solos), generator=generator) < 0.5, 0.0, alpha)
-        on_solos = self.model.decomposition.component_loss(
-            solos[:, 0], solos[:, 1:], noise, alpha.to(solos)
-        )
-        return torch.lerp(on_mixtures, on_solos, len(solos) / (len(solos) + len(mixtures)))
-
-
 class PriorSystem(DecompositionSystem):
     """The system that trains a model's prior, and nothing else of it, on component latents.
 

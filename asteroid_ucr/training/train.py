@@ -21,7 +21,8 @@ from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoint, fit
-from asteroid_ucr.training.system import DecompositionSystem, SoloSystem, StepwiseSystem
+from asteroid_ucr.training.solo_system import SoloSystem
+from asteroid_ucr.training.system import DecompositionSystem, StepwiseSystem
 
 
 def cache_folder(config: RecipeConfig, split: str) -> Path:
@@ -82,12 +83,14 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
         model.decomposition.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
         return model, caches
 
-    solos, share = None, config.training.solo_share
-    if not 0 <= share < 1:
-        raise UserError(f"training.solo_share is {share}: give 0, or a share of less than 1.")
-    if share > 0:
+    settings, solos, system = config.training, None, DecompositionSystem
+    if not 0 <= settings.solo_share < 1:
+        raise UserError(
+            f"training.solo_share is {settings.solo_share}: give 0, or a share of less than 1."
+        )
+    if settings.solo_share > 0:
         solos = _solo_sums(config)
-    system = DecompositionSystem if solos is None else SoloSystem
+        system = partial(SoloSystem, mask_weight=settings.mask_weight)
     return train_model("ucr", config, exp_dir, resume, build, system, solos)
 
 

@@ -14,6 +14,7 @@ from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import cache_metadata, encode_split
 from asteroid_ucr.data.solo_library import write_solos
 from asteroid_ucr.data.solos import find_solos
+from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.train import cache_folder
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     """Runs the step."""
     parser = recipe_parser(__doc__)
     parser.add_argument("--instruments", nargs="+", default=["drums", "bass", "piano"])
+    parser.add_argument("--model", help="trained on solos found without it, to find better ones")
     config, parsed = parse_recipe(parser)
     data, codec = config.data, build_codec(config.codec.name, **config.codec.options())
     caches = {}
@@ -33,11 +35,12 @@ def main() -> None:
             print(f"left out: {failure}", file=sys.stderr)
         metadata = cache_metadata(data.root, "train", codec, kind, data.mix)
         caches[kind] = LatentCache(folder, metadata)
-    solos = find_solos(caches, codec, config.training.seed)
+    model = UCRSeparator.from_pretrained(parsed.model) if parsed.model else None
+    solos = find_solos(caches, codec, config.training.seed, model)
     for instrument, windows in solos.items():
         tracks = {window.track for window in windows}
         print(f"{instrument}: {len(windows)} windows in {len(tracks)} tracks")
-    record = {"dataset": str(data.root), "seed": config.training.seed}
+    record = {"dataset": data.root, "seed": config.training.seed, "model": parsed.model}
     write_solos(data.solos, solos, data.root, data.mix, data.allow_shared_midi, record)
     print(f"Wrote {data.solos}")
 

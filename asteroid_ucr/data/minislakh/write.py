@@ -101,9 +101,7 @@ def render_stems(
     return waves, levels
 
 
-def _soundfont_of(
-    recording: Recording, number: int, seed: int, soundfonts: Sequence[Path]
-) -> Path:
+def _soundfont_of(recording: Recording, number: int, seed: int, soundfonts: Sequence[Path]) -> Path:
     """The soundfont of a stem, drawn: the instruments of a song rarely come from one."""
     rng = song_rng(seed, recording.index, f"soundfont {number}")
     return soundfonts[int(rng.integers(len(soundfonts)))]
@@ -116,9 +114,7 @@ def mix_gain(waves: list[Wave], rng: np.random.Generator) -> float:
     return min(_USUAL_GAIN * float(rng.uniform(0.75, 1.25)), limit / max(*peaks, 1e-9))
 
 
-def write_track(
-    recording: Recording, folder: Path, seed: int, soundfonts: Sequence[Path]
-) -> None:
+def write_track(recording: Recording, folder: Path, seed: int, soundfonts: Sequence[Path]) -> None:
     """Renders a song and writes its folder, whole or not at all.
 
     Args:

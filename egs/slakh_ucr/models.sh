@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Trains the models that come with the package, from songs to cards, without a single stem.
+#
+#   bash egs/slakh_ucr/models.sh --soundfonts "FluidR3_GM.sf2 MuseScore_General_Full.sf3"
+#
+# Stages
+#   0  composes and renders songs; each stem draws one of the soundfonts
+#   1  caches the mixtures, and finds solos in them by taggers
+#   2  trains a first model on these
+#   3  finds better solos with the first model's help
+#   4  trains the model of three sources, and selects those of two
+#   5  trains a masking prior for each
+#   6  scores them on songs of other seeds and other soundfonts, and writes them with their cards
+#
+# Options
+#   --stage N, --stop_stage M   first and last stage to run
+#   --soundfonts "FILES"        to render with, besides the one that comes with pretty_midi
+#   --songs N, --seconds N      of the training collection
+#   --options "--a.b 1 …"       overrides of local/bundled.yml, for stages 2 to 5
+#   --first_steps N             steps of the first model
+#   --clips DIR                 CLIP/{mix,drums,…}.wav to score besides
+#   --commit ID                 that trained them, for the cards (default: the current one)
+#   --out DIR                   where to write the models (default: exp/bundled/models)
+#   --python_path PYTHON        default: one that can import asteroid_ucr; made if there is none
+# Interrupted, it goes on where it stopped.
+
+set -euo pipefail
+caller=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+stage=0
+stop_stage=6
+soundfonts=
+songs=1000
+seconds=30
+options=
+first_steps=800
+clips=
+commit=
+out=exp/bundled/models
+python_path=
+
+. utils/parse_options.sh
+
+absolute() { case "$1" in "" | /*) echo "$1" ;; *) echo "$caller/$1" ;; esac; }
+clips=$(absolute "$clips")
+python=$(bash ../../env.sh "$python_path")
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $2"; }
+
+config=(--config local/bundled.yml)
+exp=exp/bundled
+models=(drums-bass drums-piano bass-piano drums-piano-bass)
+# The sources of a model, as the value of an option.
+sources() { echo "[${1//-/, }]"; }
+
+if run 0 "songs"; then
+  fonts=("$("$python" -c 'from asteroid_ucr.data.minislakh.render import default_soundfont as f; print(f())')")
+  for font in $soundfonts; do fonts+=("$(absolute "$font")"); done
+  "$python" local/make_minislakh.py --out data/bundled --seed 1 --songs "$songs" \
+    --seconds "$seconds" --soundfont "${fonts[@]}"
+fi
+
+if run 1 "mixtures and first solos"; then
+  for model in "${models[@]}"; do
+    "$python" cache.py "${config[@]}" --data.sources "$(sources "$model")"
+  done
+  [ -d data/bundled_solos_first ] ||
+    "$python" find_solos.py "${config[@]}" --data.solos data/bundled_solos_first
+fi
+
+if run 2 "first model"; then
+  # shellcheck disable=SC2086  # options are words
+  "$python" train.py "${config[@]}" $options --data.solos data/bundled_solos_first \
+    --training.steps "$first_steps" --exp_dir "$exp/first"
+fi
+
+if run 3 "better solos"; then
+  [ -d data/bundled_solos ] || "$python" find_solos.py "${config[@]}" --model "$exp/first"
+fi
+
+if run 4 "training"; then
+  # shellcheck disable=SC2086
+  "$python" train.py "${config[@]}" $options --exp_dir "$exp/drums-piano-bass"
+  for model in "${models[@]:0:3}"; do
+    # shellcheck disable=SC2086
+    "$python" select_sources.py --model "$exp/drums-piano-bass" --sources ${model//-/ } \
+      --exp_dir "$exp/$model"
+  done
+fi
+
+if run 5 "priors"; then
+  for model in "${models[@]}"; do
+    # shellcheck disable=SC2086
+    "$python" train_prior.py "${config[@]}" $options --data.sources "$(sources "$model")" \
+      --exp_dir "$exp/$model"
+  done
+fi
+
+if run 6 "scores and cards"; then
+  "$python" local/make_minislakh.py --out data/minislakh
+  "$python" model_cards.py "${config[@]}" --exp_dir "$exp" --models "${models[@]}" \
+    --trained drums-piano-bass --test_dir data/minislakh --out "$out" \
+    --command "bash egs/slakh_ucr/models.sh" ${commit:+--commit "$commit"} \
+    ${clips:+--clips "$clips"}
+fi
