@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile as sf
+from torch import Tensor
 
 from asteroid_ucr.audio import level_gain, write_audio
 from asteroid_ucr.data.slakh import load_tracks, read_sources
@@ -25,6 +27,7 @@ from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 
 RECORD = "solos.json"
+_SILENCE = 1e-4  # mean square of a passage in which a stem pauses
 
 
 def write_solos(
@@ -48,37 +51,62 @@ def write_solos(
     Raises:
         UserError: if the folder exists, or a track cannot be read.
     """
-    path = Path(path)
-    if path.exists():
-        raise UserError(f"{path} exists: remove it, or name another folder for the solos.")
-    make_folder(path.parent)
-    scratch = path.with_name(f".{path.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
+    path = _new(path)
     kinds = {window.kind for windows in solos.values() for window in windows}
     tracks = {
         kind: {track.name: track for track in load_tracks(root, "train", allow_shared_midi, kind)}
         for kind in kinds
     }
     counts = {}
-    for instrument, windows in solos.items():
-        make_folder(scratch / instrument)
-        ordered = sorted(windows, key=lambda w: (w.kind, w.track, w.start))
-        counts[instrument] = {
-            "windows": len(windows),
-            "tracks": len({(w.kind, w.track) for w in windows}),
-        }
-        for (kind, name), found in groupby(ordered, key=lambda w: (w.kind, w.track)):
-            mixture = read_sources(tracks[kind][name], kind, MASK_RATE, mix).mixture
-            mixture = mixture * level_gain(mixture)
-            for start, end in _passages([w.start for w in found]):
-                passage = mixture[start * MASK_HOP : end * MASK_HOP]
-                peak = passage.abs().max().clamp(min=1.0)  # flac holds no more than full scale
-                write_audio(
-                    scratch / instrument / f"{name}_{start}.flac", passage / peak, MASK_RATE
-                )
-    with atomic_path(scratch / RECORD) as temporary:
-        temporary.write_text(json.dumps({**(record or {}), "found": counts}, indent=1) + "\n")
-    scratch.rename(path)
+    with _whole(path) as scratch:
+        for instrument, windows in solos.items():
+            ordered = sorted(windows, key=lambda w: (w.kind, w.track, w.start))
+            songs = [(k, list(found)) for k, found in groupby(ordered, lambda w: (w.kind, w.track))]
+            counts[instrument] = {"windows": len(windows), "tracks": len(songs)}
+            for (kind, name), found in songs:
+                mixture = read_sources(tracks[kind][name], kind, MASK_RATE, mix).mixture
+                mixture = mixture * level_gain(mixture)
+                for start, end in _passages([w.start for w in found]):
+                    passage = mixture[start * MASK_HOP : end * MASK_HOP]
+                    _write(scratch / instrument, f"{name}_{start}", passage)
+        _record(scratch, {**(record or {}), "found": counts})
+
+
+def write_stems(
+    path: str | Path,
+    instruments: Sequence[str],
+    root: str | Path,
+    mix: str = "sum",
+    allow_shared_midi: bool = False,
+    every_seconds: float = 5.0,
+) -> None:
+    """Writes passages of true stems as if they were solos: what perfect solos would be worth.
+
+    Args:
+        path: a folder that does not exist yet.
+        instruments: whose stems; tracks that lack one are not used.
+        root: of the Slakh tree.
+        mix: policy by which they are mixed.
+        allow_shared_midi: see `load_tracks`.
+        every_seconds: distance between the starts of passages, which are a window long.
+
+    Raises:
+        UserError: if the folder exists, or a track cannot be read.
+    """
+    path, passages = _new(path), 0
+    with _whole(path) as scratch:
+        for track in load_tracks(root, "train", allow_shared_midi, instruments):
+            audio = read_sources(track, instruments, MASK_RATE, mix)
+            stems = audio.references * level_gain(audio.mixture)
+            for start in range(
+                0, stems.shape[-1] - WINDOW * MASK_HOP, int(every_seconds * MASK_RATE)
+            ):
+                for instrument, stem in zip(instruments, stems, strict=True):
+                    passage = stem[start : start + WINDOW * MASK_HOP]
+                    if passage.square().mean() > _SILENCE:
+                        _write(scratch / instrument, f"{track.name}_{start // MASK_HOP}", passage)
+                        passages += 1
+        _record(scratch, {"stems": list(instruments), "passages": passages})
 
 
 def read_solos(path: str | Path, instruments: Sequence[str]) -> list[list[np.ndarray]]:
@@ -106,6 +134,33 @@ def read_solos(path: str | Path, instruments: Sequence[str]) -> list[list[np.nda
             found.append(samples)
         passages.append(found)
     return passages
+
+
+def _new(path: str | Path) -> Path:
+    if Path(path).exists():
+        raise UserError(f"{path} exists: remove it, or name another folder for the solos.")
+    return Path(path)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name when it is complete."""
+    make_folder(path.parent)
+    scratch = path.with_name(f".{path.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    make_folder(scratch)
+    yield scratch
+    scratch.rename(path)
+
+
+def _write(folder: Path, name: str, passage: Tensor) -> None:
+    peak = passage.abs().max().clamp(min=1.0)  # flac holds no more than full scale
+    write_audio(make_folder(folder) / f"{name}.flac", passage / peak, MASK_RATE)
+
+
+def _record(folder: Path, facts: Mapping[str, Any]) -> None:
+    with atomic_path(folder / RECORD) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _passages(starts: Sequence[int]) -> list[tuple[int, int]]:

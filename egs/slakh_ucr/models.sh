@@ -76,7 +76,7 @@ if run 2 "first model"; then
 fi
 
 if run 3 "better solos"; then
-  [ -d data/bundled_solos ] || "$python" find_solos.py "${config[@]}" --model "$exp/first"
+  [ -d data/bundled_solos ] || "$python" find_solos.py "${config[@]}" --teacher "$exp/first"
 fi
 
 if run 4 "training"; then

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# What makes the bundled models separate? Their training, shortened, with one thing changed at a time.
+#
+#   bash egs/slakh_ucr/models.sh --stop_stage 3 …      songs, mixtures and solos
+#   bash egs/slakh_ucr/experiments/solos.sh            the runs, then docs/solos.md's table
+#
+# Options go to every training. Runs that are done are kept. ONLY="full plain …" chooses some.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=$(bash ../../env.sh)
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+extra=("$@")
+
+experiment() { # NAME, then options of train.py
+  local name=$1
+  shift
+  [[ -z "${ONLY:-}" || " $ONLY " == *" $name "* ]] || return 0
+  [ -f "exp/solos/$name/best_model.pth" ] && return 0
+  echo "== $name"
+  "$python" train.py --config local/bundled.yml --training.steps 800 --training.epoch_steps 400 \
+    --data.workers 0 "$@" ${extra[@]+"${extra[@]}"} --exp_dir "exp/solos/$name"
+}
+
+[ -d data/bundled_stems ] ||
+  "$python" find_solos.py --config local/bundled.yml --data.solos data/bundled_stems --from_stems
+
+experiment full
+experiment full_seed1 --training.seed 1
+experiment first_solos --data.solos data/bundled_solos_first
+experiment no_mask_loss --training.mask_weight 0
+experiment from_noise --model.alpha_start 0
+experiment latent_1 --model.latent_dim 1
+experiment latent_16 --model.latent_dim 16
+experiment half_solos --training.solo_share 0.5
+experiment plain_mean --training.solo_share 0 --model.composition mean --model.alpha_start 0
+experiment plain_power_sum --training.solo_share 0 --model.alpha_start 0
+experiment stems --data.solos data/bundled_stems
+experiment stems_seed1 --data.solos data/bundled_stems --training.seed 1
+"$python" experiments/solos_table.py

@@ -1,0 +1,79 @@
+"""Writes the table of docs/solos.md from the runs of experiments/solos.sh."""
+
+import argparse
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from asteroid_ucr.baselines.hpss import hpss_row
+from asteroid_ucr.baselines.ours import model_rows
+from asteroid_ucr.baselines.simple import mixture_row, oracle_codec_mask_row, static_eq_row
+from asteroid_ucr.cli import exit_code
+from asteroid_ucr.errors import UserError
+from asteroid_ucr.evaluation.clips import slakh_clips
+from asteroid_ucr.evaluation.evaluate import assign_components
+from asteroid_ucr.evaluation.scoring import score_lines
+from asteroid_ucr.evaluation.statistics import summarise
+from asteroid_ucr.files import atomic_path
+from asteroid_ucr.separator import UCRSeparator
+
+BEGIN, END = "<!-- table: solos_table.py -->", "<!-- end of table -->"
+KINDS = ("drums-bass", "drums-piano", "bass-piano", "drums-piano-bass")
+
+
+def main() -> None:
+    """Replaces what stands between the markers of the document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--exp", type=Path, default=Path("exp/solos"), help="folder of the runs")
+    parser.add_argument("--root", default="data/bundled", help="whose test songs are scored")
+    parser.add_argument("--max_clips", type=int, default=48)
+    parser.add_argument("--document", type=Path, default=Path("../../docs/solos.md"))
+    options = parser.parse_args()
+    models = {
+        folder.name: UCRSeparator.from_pretrained(folder)
+        for folder in sorted(options.exp.iterdir())
+        if (folder / "best_model.pth").is_file()
+    }
+    text = options.document.read_text()
+    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    if not pattern.search(text):
+        raise UserError(f"{options.document} has no line {BEGIN}: restore it.")
+    for name, model in models.items():
+        if name.startswith("plain"):
+            # Nothing tells which component is which instrument: it is fitted on validation clips.
+            assign_components(
+                model, slakh_clips(options.root, "validation", model.sources, max_clips=48)
+            )
+    columns = {kind: _column(models, kind, options.root, options.max_clips) for kind in KINDS}
+    table = pd.DataFrame(columns)
+    lines = ["| | " + " | ".join(KINDS) + " |", "|---|" + "---:|" * len(KINDS)]
+    lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in table.iterrows()]
+    with atomic_path(options.document) as temporary:
+        temporary.write_text(pattern.sub(lambda _: "\n".join([BEGIN, "", *lines, "", END]), text))
+    print("\n".join(lines))
+
+
+def _column(models: dict[str, UCRSeparator], kind: str, root: str, max_clips: int) -> pd.Series:
+    """SI-SDR of every row on mixtures of one kind, as text."""
+    sources = kind.split("-")
+    splits = ("test", "validation")
+    test, validation = (list(slakh_clips(root, s, sources, max_clips=max_clips)) for s in splits)
+    codec = next(iter(models.values())).codec
+    rows = [mixture_row(), static_eq_row(validation), hpss_row()]
+    for name, model in models.items():
+        (row,) = model_rows(model.select(sources), steps=[1])
+        rows.append(replace(row, name=name, label=name))
+    rows.append(oracle_codec_mask_row(codec))
+    lines = pd.DataFrame(score_lines(rows, test, None, bss_eval=False))
+    figures = {}
+    for row in rows:
+        summary = summarise(lines[lines["row"] == row.name], "si_sdr")
+        figures[row.label] = f"{summary.mean:.1f} ±{summary.half_width:.1f}".replace("-", "−")
+    return pd.Series(figures)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
