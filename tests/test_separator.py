@@ -189,3 +189,46 @@ def test_loss_by_its_definition(variant, composition):
             errors.append(error / (1 - a) if variant == "d" else error)
         expected = torch.cat(errors).square().mean()
         assert torch.allclose(core.loss(latents, noise, alpha), expected, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_rendering_can_start_from_the_mixture(small_model, wav):
+    assert torch.equal(small_model(wav), small_model(wav, alpha_start=0.0))
+    assert not torch.equal(small_model(wav), small_model(wav, alpha_start=0.5))
+    small_model.alpha_start = 0.5
+    loaded = UCRSeparator.from_pretrained(small_model.serialize())
+    assert torch.equal(loaded(wav), small_model(wav, alpha_start=0.5))
+    # The noise matters less, the more there is of the mixture.
+    spreads = [
+        (small_model(wav, seed=1, alpha_start=a) - small_model(wav, seed=2, alpha_start=a)).std()
+        for a in (0.0, 0.9)
+    ]
+    assert spreads[1] < spreads[0]
+    with pytest.raises(UserError, match="alpha_start"):
+        small_model(wav, alpha_start=1.0)
+
+
+@torch.no_grad()
+def test_selected_sources_keep_their_encoders(wav, tmp_path):
+    model = UCRSeparator(["drums", "piano", "bass"], composition="power_sum", **SMALL).eval()
+    model.assign([2, 0, 1])
+    part = model.select(["bass", "drums"])
+    assert part.sources == ["bass", "drums"]
+    assert torch.equal(part.encode(wav), model.encode(wav)[:, [2, 0]])
+    torch.save(part.serialize(), tmp_path / "best_model.pth")
+    assert torch.equal(UCRSeparator.from_pretrained(tmp_path)(wav), part(wav))
+    assert model.n_src == 3
+    assert torch.allclose(part(wav).sum(1), wav[:, 0], atol=1e-5)
+    with pytest.raises(UserError, match="guitar"):
+        model.select(["drums", "guitar"])
+    with pytest.raises(UserError, match="share one encoder"):
+        UCRSeparator(["drums", "bass"], trunk="shared", **SMALL).select(["bass"])
+
+
+@torch.no_grad()
+def test_energy_is_shared_out(wav):
+    model = UCRSeparator(["drums", "bass"], composition="power_sum", **SMALL).eval()
+    latents = model.codec.encode(wav)
+    energy = model.latent_energy(latents)
+    assert energy.shape == (2, 2, latents.shape[-1])
+    assert torch.allclose(energy.sum(1), model.codec.to_power(latents).sum(1), rtol=1e-3)
