@@ -12,7 +12,7 @@ import yaml
 from asteroid_ucr.asteroid_model import describe_budget
 from asteroid_ucr.baselines.published import file_estimates
 from asteroid_ucr.data.minislakh.collection import RECORD
-from asteroid_ucr.data.solo_library import RECORD as SOLOS_RECORD
+from asteroid_ucr.data.solos.library import RECORD as SOLOS_RECORD
 from asteroid_ucr.evaluation.clips import folder_clips, slakh_clips
 from asteroid_ucr.evaluation.evaluate import evaluate
 from asteroid_ucr.evaluation.table import to_markdown
@@ -115,7 +115,7 @@ def _card(
         "Without stems, on mixtures whose instruments are known by name and which were never heard "
         "apart: drums with piano, drums with bass, bass with piano, and all three. Passages in "
         "which one of them plays alone were found by comparing these kinds "
-        "(`asteroid_ucr/data/solos.py`), and sums of them are most of what the model learnt from "
+        "(`asteroid_ucr/data/solos/`), and sums of them are most of what the model learnt from "
         "(docs/method.md, *Solos*). This goes beyond the paper's method, which learns from "
         "mixtures of one kind and finds no solos. The names of the outputs come from the kinds of "
         "mixtures too; no validation stems were used to choose weights or to assign outputs.",

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from asteroid_ucr.config import TrainingConfig
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.crops import RandomCrops
-from asteroid_ucr.data.solo_sums import SoloSums
+from asteroid_ucr.data.solos.sums import SoloSums
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.training.components import ComponentCache
 from asteroid_ucr.training.system import StepwiseSystem, WarmEMA, build_scheduler

@@ -15,8 +15,8 @@ from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import RecipeConfig, record_config
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import cache_metadata
-from asteroid_ucr.data.solo_library import read_solos
-from asteroid_ucr.data.solo_sums import SoloSums
+from asteroid_ucr.data.solos.library import read_solos
+from asteroid_ucr.data.solos.sums import SoloSums
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.separator import UCRSeparator

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,7 +37,9 @@ from torch import Tensor
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.errors import UserError
-from asteroid_ucr.separator import UCRSeparator
+
+if TYPE_CHECKING:
+    from asteroid_ucr.separator import UCRSeparator
 
 WINDOW, HOP = 96, 24  # frames: 1.3 s holds a beat, and pauses are rarely much shorter
 BANDS = 32

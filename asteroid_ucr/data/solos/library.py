@@ -21,7 +21,7 @@ from torch import Tensor
 
 from asteroid_ucr.audio import level_gain, write_audio
 from asteroid_ucr.data.slakh import load_tracks, read_sources
-from asteroid_ucr.data.solos import WINDOW, Window
+from asteroid_ucr.data.solos.find import WINDOW, Window
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE

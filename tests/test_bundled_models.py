@@ -1,0 +1,86 @@
+"""The models that come with the package, and how a model and its card are written."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL
+from fast_bss_eval.torch import si_sdr_loss
+
+from asteroid_ucr import UCRSeparator
+from asteroid_ucr.config import RecipeConfig
+from asteroid_ucr.data.minislakh import build
+from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.evaluation.model_card import write_model
+from asteroid_ucr.pretrained import bundled_models, find_checkpoint
+
+NAMES = ["bass-piano", "drums-bass", "drums-piano", "drums-piano-bass"]
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory):
+    """A song that no model was trained on: of a seed of its own."""
+    root = tmp_path_factory.mktemp("songs")
+    build(root / "songs", songs=1, seconds=12.0, seed=77, progress=False)
+    return load_tracks(root / "songs", "train")[0]
+
+
+def test_all_are_there():
+    assert bundled_models() == NAMES
+    for name in NAMES:
+        file = find_checkpoint(name)
+        assert file.stat().st_size < 25e6
+        assert name in file.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_separate(name, song):
+    model = UCRSeparator.from_pretrained(name)
+    assert model.sources == name.split("-")
+    audio = read_sources(song, model.sources, 24_000)
+    with torch.no_grad():
+        estimates = model(audio.mixture[None, None])[0]
+    assert torch.allclose(estimates.sum(0), audio.mixture, atol=1e-4)
+    before = -si_sdr_loss(audio.mixture.expand_as(estimates), audio.references)
+    after = -si_sdr_loss(estimates, audio.references)
+    assert float((after - before).mean()) > 2.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_generate(name):
+    model = UCRSeparator.from_pretrained(name)
+    stems = model.generate(1.0, seed=0, steps=2)
+    assert stems.shape == (1, model.n_src, 24_000)
+    assert stems.isfinite().all() and stems.abs().max() > 1e-3
+
+
+def test_a_model_is_written_with_its_card(slakh_tree, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(slakh_tree, tree)
+    (tree / "minislakh.json").write_text(
+        json.dumps({"seed": 1, "seconds": 6.0, "soundfont": "one two"})
+    )
+    (tmp_path / "solos").mkdir()
+    found = {name: {"windows": 30, "tracks": 20} for name in ("drums", "bass")}
+    (tmp_path / "solos" / "solos.json").write_text(json.dumps({"found": found}))
+    config = dataclasses.asdict(RecipeConfig())
+    config["data"] |= {"root": str(tree), "solos": str(tmp_path / "solos")}
+    config["evaluation"] |= {"steps": [1], "bss_eval": False, "segment_seconds": 3.0}
+    config["evaluation"]["max_clips"] = 2
+    torch.manual_seed(0)
+    model = UCRSeparator(["drums", "bass"], composition="power_sum", **SMALL).eval()
+    model.budget = {"parameters": 1, "steps": 7, "batch_size": 2, "crop_seconds": 1.0,
+                    "minutes": 1.0, "device": "cpu"}  # fmt: skip
+    card = write_model(
+        model, config, tmp_path / "out" / "mine", tmp_path / "scores", tree, None, "train it", "abc"
+    )
+    text = card.read_text()
+    for words in ("# mine", "`train it` at commit abc", "30 of bass in 20 songs", "| Mixture |"):
+        assert words in text
+    loaded = UCRSeparator.from_pretrained(tmp_path / "out" / "mine.pth")
+    wav = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 1, 9600))).float()
+    with torch.no_grad():
+        assert torch.allclose(loaded(wav), model(wav), atol=2e-3)
