@@ -66,12 +66,14 @@ def write_model(
         for split in ("test", "validation")
     )
     folder, how = Path(results_dir), (settings["steps"], settings["seeds"], settings["bss_eval"])
-    scored = evaluate({"": model}, clips, validation, folder / "songs", *how)
+    scored = evaluate({"": model}, clips, validation, folder / f"{out.name}-songs", *how)
     tables = [("Songs of mini-Slakh", scored)]
     if clips_dir is not None:
         clips = folder_clips(Path(clips_dir), model.sources)
         extra = file_estimates(Path(clips_dir), PAPER_SUFFIX)
-        scored = evaluate({"": model}, clips, [], folder / "clips", *how, extra_rows=extra)
+        scored = evaluate(
+            {"": model}, clips, [], folder / f"{out.name}-clips", *how, extra_rows=extra
+        )
         tables.append(("Clips of Slakh2100's test set", scored))
     card = out.with_name(f"{out.name}.md")
     with atomic_path(card) as temporary:

@@ -33,7 +33,7 @@ def main() -> None:
             UCRSeparator.from_pretrained(exp_dir / name),
             {**trained, "evaluation": vars(config.evaluation)},
             Path(options.out) / name,
-            exp_dir / name / "scores",
+            exp_dir / "scores",
             options.test_dir,
             options.clips,
             options.command,
