@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exp", type=Path, default=Path("exp/solos"), help="folder of the runs")
     parser.add_argument("--root", default="data/bundled", help="whose test songs are scored")
-    parser.add_argument("--max_clips", type=int, default=48)
+    parser.add_argument("--max_clips", type=int, default=24)
     parser.add_argument("--document", type=Path, default=Path("../../docs/solos.md"))
     options = parser.parse_args()
     models = {
@@ -45,7 +45,7 @@ def main() -> None:
         if name.startswith("plain"):
             # Nothing tells which component is which instrument: it is fitted on validation clips.
             assign_components(
-                model, slakh_clips(options.root, "validation", model.sources, max_clips=48)
+                model, slakh_clips(options.root, "validation", model.sources, max_clips=24)
             )
     columns = {kind: _column(models, kind, options.root, options.max_clips) for kind in KINDS}
     table = pd.DataFrame(columns)
