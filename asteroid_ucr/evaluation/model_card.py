@@ -120,7 +120,9 @@ def _card(
         "(`asteroid_ucr/data/solos/`), and sums of them are most of what the model learnt from "
         "(docs/method.md, *Solos*). This goes beyond the paper's method, which learns from "
         "mixtures of one kind and finds no solos. The names of the outputs come from the kinds of "
-        "mixtures too; no validation stems were used to choose weights or to assign outputs.",
+        "mixtures too; no validation stems were used to choose weights or to assign outputs. "
+        "Settings (latent_dim, alpha_start, mask_weight) were chosen by SI-SDR on validation "
+        "songs, with their stems.",
         "",
         f"- Songs: mini-Slakh's composer, seed {collection['seed']}, "
         f"{collection['seconds']:g} s each, rendered with {len(collection['soundfont'].split())} "

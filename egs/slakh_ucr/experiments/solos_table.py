@@ -67,7 +67,7 @@ def _column(models: dict[str, UCRSeparator], kind: str, root: str, max_clips: in
         (row,) = model_rows(model.select(sources), steps=[1])
         rows.append(replace(row, name=name, label=name))
     rows.append(oracle_codec_mask_row(codec))
-    lines = pd.DataFrame(score_lines(rows, test, None, bss_eval=False))
+    lines = pd.DataFrame(score_lines(rows, test, None, bss_eval=False)).assign(run=0)
     figures = {}
     for row in rows:
         summary = summarise(lines[lines["row"] == row.name], "si_sdr")
