@@ -99,7 +99,8 @@ def test_ffmpeg_reads_what_soundfile_cannot(tmp_path):
     subprocess.run(command, check=True)
     read, rate = read_audio(tmp_path / "a.m4a")
     assert rate == 24_000
-    assert read.abs().max() == pytest.approx(0.3, abs=0.05)
+    # The encoder overshoots where the tone sets in.
+    assert read.flatten()[4000:40_000].abs().max() == pytest.approx(0.3, abs=0.02)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
