@@ -10,7 +10,7 @@
 #   3  finds better solos with the first model's help
 #   4  trains the model of three sources, and selects those of two
 #   5  trains a masking prior for each
-#   6  scores them on songs of other seeds and other soundfonts, and writes them with their cards
+#   6  scores them on songs of another seed, and writes them with their cards
 #
 # Options
 #   --stage N, --stop_stage M   first and last stage to run
