@@ -131,8 +131,8 @@ class DecompositionTrainingConfig(TrainingConfig):
         solo_share: share of each batch that are sums of solos: passages in which one instrument
             plays alone, found in mixtures (`asteroid_ucr.data.solos`), so that the components of
             their sum are known. 0 is the paper's training.
-        mask_weight: weight, for sums of solos, of errors of the soft masks beside errors of the
-            latents (`asteroid_ucr.training.solo_system.mask_loss`).
+        mask_weight: weight, for sums of solos and the supervised twin, of errors of the soft masks
+            beside errors of the latents (`asteroid_ucr.training.solo_system.mask_loss`).
     """
 
     solo_share: float = 0.0

@@ -12,18 +12,18 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from asteroid.losses import MixITLossWrapper, multisrc_neg_snr
-from einops import rearrange, repeat
+from einops import rearrange
 from jsonargparse import Namespace
 from torch import Tensor
 
-from asteroid_ucr import iadb
 from asteroid_ucr.asteroid_model import SeparatorModel
 from asteroid_ucr.baselines.config import ConvTasNetRecipe, HDemucsRecipe
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator, HDemucsSeparator
-from asteroid_ucr.config import RecipeConfig, parse_recipe, recipe_parser
+from asteroid_ucr.config import RecipeConfig, TrainingConfig, parse_recipe, recipe_parser
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import stem_metadata, stems_of
 from asteroid_ucr.errors import UserError
+from asteroid_ucr.training.solo_system import SoloSystem
 from asteroid_ucr.training.system import StepwiseSystem
 from asteroid_ucr.training.train import build_model, cache_folder, latent_caches, train_model
 
@@ -51,31 +51,22 @@ class MixITSystem(StepwiseSystem):
         return self.loss_func(parts, pairs)
 
 
-class TwinSystem(StepwiseSystem):
+class TwinSystem(SoloSystem):
     """Our own network with the stems' latents as targets: what labels alone would buy.
 
-    Each component is denoised towards the latents of its source, from a blend of these with noise;
-    the composition has no part in it. Sampling is the unsupervised model's.
+    It is shown what ours is shown, the mixture blended with noise, and is asked for the sources;
+    the composition has no part in it.
     """
 
     def common_step(self, batch: Tensor, batch_nb: int, train: bool = True) -> Tensor:
         """The loss on a batch of stems."""
-        generator = self.generator(batch_nb, train)
         stems = stems_of(batch, self.model.n_src)
-        n_src, core = stems.shape[1], self.model.decomposition
-        with torch.no_grad():
-            mixture = self.model.codec.encode(stems.sum(1, keepdim=True))
-            latents = self.model.codec.encode(rearrange(stems, "b n t -> (b n) 1 t"))
-        target = core.standardise(latents)
-        noise = torch.randn(mixture.shape, generator=generator).to(target)
-        alpha = torch.rand(len(batch), generator=generator).to(target)
-        noise = repeat(noise, "b c t -> (b n) c t", n=n_src)
-        alpha = repeat(alpha, "b -> (b n)", n=n_src)
-        blend = iadb.blend(target, noise, alpha)
-        z = rearrange(core.encode(mixture), "b n d t -> (b n) d t")
-        output = core.denoiser(blend, alpha, z)
-        wanted = target if core.variant == "c" else target - noise
-        return F.mse_loss(output, wanted)
+        # Spectra need more digits than mixed precision has.
+        with torch.no_grad(), torch.autocast(stems.device.type, enabled=False):
+            waves = torch.cat([stems.sum(1, keepdim=True), stems], dim=1)
+            latents = self.model.codec.encode(rearrange(waves, "b n t -> (b n) 1 t"))
+        latents = rearrange(latents, "(b n) c t -> b n c t", b=len(stems))
+        return self.solo_loss(latents, self.generator(batch_nb, train))
 
 
 def _conv_tasnet(config: ConvTasNetRecipe) -> SeparatorModel:
@@ -110,7 +101,7 @@ class Baseline:
         note: what it is, in half a sentence.
         recipe: the class of its configuration.
         build: makes the untrained model.
-        system: makes the Lightning system.
+        system: makes what makes the Lightning system, of the training's settings.
     """
 
     label: str
@@ -118,7 +109,7 @@ class Baseline:
     note: str
     recipe: type[RecipeConfig]
     build: Callable[..., SeparatorModel]
-    system: Callable[..., StepwiseSystem]
+    system: Callable[[TrainingConfig], Callable[..., StepwiseSystem]]
 
 
 BASELINES = {
@@ -128,7 +119,7 @@ BASELINES = {
         "Asteroid's Conv-TasNet trained on stems, negative SNR",
         ConvTasNetRecipe,
         _conv_tasnet,
-        partial(SupervisedSystem, loss_func=multisrc_neg_snr),
+        lambda _: partial(SupervisedSystem, loss_func=multisrc_neg_snr),
     ),
     "hdemucs": Baseline(
         "HDemucs",
@@ -136,7 +127,7 @@ BASELINES = {
         "torchaudio's Hybrid Demucs trained on stems, L1",
         HDemucsRecipe,
         _hdemucs,
-        partial(SupervisedSystem, loss_func=F.l1_loss),
+        lambda _: partial(SupervisedSystem, loss_func=F.l1_loss),
     ),
     "twin": Baseline(
         "Supervised twin",
@@ -144,7 +135,7 @@ BASELINES = {
         "this package's network with the stems' latents as targets",
         RecipeConfig,
         _twin,
-        TwinSystem,
+        lambda training: partial(TwinSystem, mask_weight=training.mask_weight),
     ),
     "convtasnet_mixit": Baseline(
         "Conv-TasNet, MixIT",
@@ -153,7 +144,7 @@ BASELINES = {
         "source is fitted on validation clips, as ours is",
         ConvTasNetRecipe,
         _conv_tasnet_mixit,
-        partial(MixITSystem, loss_func=MixITLossWrapper(multisrc_neg_snr)),
+        lambda _: partial(MixITSystem, loss_func=MixITLossWrapper(multisrc_neg_snr)),
     ),
 }
 
@@ -210,7 +201,7 @@ def train_baseline(
         pl.seed_everything(config.training.seed, verbose=False)
         return baseline.build(config), caches
 
-    return train_model(kind, config, exp_dir, resume, build, baseline.system)
+    return train_model(kind, config, exp_dir, resume, build, baseline.system(config.training))
 
 
 def parse_baseline(

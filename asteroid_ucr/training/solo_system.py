@@ -49,6 +49,8 @@ class SoloSystem(DecompositionSystem):
         alpha = torch.where(starts, model.alpha_start, alpha).to(solos)
         sums, components = solos[:, 0], solos[:, 1:]
         loss, estimates = model.decomposition.component_loss(sums, components, noise, alpha)
+        if not model.codec.has_power:  # there are no masks without spectra
+            return loss
         return loss + self.mask_weight * mask_loss(model.codec, estimates, components, sums)
 
 

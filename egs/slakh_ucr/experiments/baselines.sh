@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# What labels buy: baselines trained on the songs of the bundled models, scored beside these.
+#
+#   bash egs/slakh_ucr/models.sh --stop_stage 0 …         the songs
+#   bash egs/slakh_ucr/experiments/baselines.sh           caches, trainings, scores, docs/results.md
+#
+# CLIPS=DIR scores CLIP/{mix,drums,…}.wav besides. ONLY="drums-bass …" chooses models. Trainings and
+# scores that are done are kept.
+set -euo pipefail
+clips=${CLIPS:+$(realpath "$CLIPS")}
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=$(bash ../../env.sh)
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+only=${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}
+
+train() { # MODEL KIND CONFIG STEPS: as many steps as take a core about as long as the others
+  local exp=exp/baselines/$1/$2
+  [ -f "$exp/best_model.pth" ] && return 0
+  local common=(--config "$3" --data.root data/bundled --data.sources "[${1//-/, }]")
+  echo "== $exp"
+  "$python" cache_stems.py "$2" "${common[@]}"
+  "$python" train_baseline.py "$2" "${common[@]}" --data.workers 0 --training.steps "$4" \
+    --exp_dir "$exp"
+}
+
+score() { # MODEL FOLDER, then options of asteroid-ucr evaluate
+  local model=$1 out=exp/baselines/$1/$2
+  shift 2
+  [ -f "$out/final_metrics.json" ] && return 0
+  echo "== $out"
+  # The baselines' outputs are assigned to sources by the first call, on validation songs.
+  "$python" -m asteroid_ucr evaluate "$model" --compare exp/baselines/"$model"/*/best_model.pth \
+    --steps 1 "$@" -o "$out"
+}
+
+for model in $only; do
+  train "$model" convtasnet local/convtasnet.yml 700
+  train "$model" hdemucs local/hdemucs.yml 1600
+  train "$model" convtasnet_mixit local/convtasnet_mixit.yml 650
+  train "$model" twin local/bundled.yml 1400
+done
+for model in $only; do
+  score "$model" songs --slakh_dir data/minislakh
+  [ -z "$clips" ] || score "$model" clips --clips "$clips" --estimates _paper
+done
