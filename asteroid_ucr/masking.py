@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 # Masks live on a grid of 75 frames per second, EnCodec's frame rate, at 24 kHz.
@@ -18,10 +19,14 @@ MASK_HOP = 320  # 13 ms: one latent frame
 
 
 def stft_settings(sample_rate: int) -> tuple[int, int]:
-    """FFT size and hop, in samples, that last as long at `sample_rate` as the grid's at 24 kHz."""
+    """FFT size and hop, in samples, that last as long at `sample_rate` as the grid's at 24 kHz.
+
+    The FFT may be a little longer, so that its size has small factors: 3764 samples at 44.1 kHz, four
+    times a prime, take several times as long to transform as 3840.
+    """
     hop = max(1, round(MASK_HOP * sample_rate / MASK_RATE))
-    n_fft = 2 * max(2, round(MASK_FFT * sample_rate / MASK_RATE / 2))
-    return n_fft, hop
+    half = max(2, round(MASK_FFT * sample_rate / MASK_RATE / 2))
+    return 2 * next_fast_len(half, real=True), hop
 
 
 def stft(wav: Tensor, sample_rate: int = MASK_RATE) -> Tensor:
@@ -94,7 +99,9 @@ def apply_masks(wav: Tensor, masks: Tensor, sample_rate: int = MASK_RATE) -> Ten
     if sample_rate != MASK_RATE:
         masks = _resize(masks, n_fft, hop, sample_rate, spec.shape[-1])
     masks = _fit_frames(masks, spec.shape[-1])
-    filtered = rearrange(spec, "b c f k -> b 1 c f k") * rearrange(masks, "b n f k -> b n 1 f k")
+    # As real numbers: a complex product would first copy the masks into complex ones.
+    parts = rearrange(torch.view_as_real(spec), "b c f k part -> b 1 c f k part")
+    filtered = torch.view_as_complex(parts * rearrange(masks, "b n f k -> b n 1 f k 1"))
     return istft(filtered, wav.shape[-1], sample_rate)
 
 
@@ -114,6 +121,8 @@ def _resize(masks: Tensor, n_fft: int, hop: int, sample_rate: int, frames: int) 
         sample_rate / n_fft * MASK_FFT / MASK_RATE
     )
     masks = _interpolate(masks, torch.where(position > bins - 1, float(bins), position), dim=-2)
+    if hop * MASK_RATE == MASK_HOP * sample_rate:
+        return masks  # frames coincide, as at 44.1 and 48 kHz
     time = torch.arange(frames, device=masks.device) * (hop / sample_rate * MASK_RATE / MASK_HOP)
     return _interpolate(masks, time.clamp(max=masks.shape[-1] - 1), dim=-1)
 
