@@ -1,6 +1,7 @@
 """The benchmark and the results page work; no test depends on a time."""
 
 import json
+import shutil
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -65,6 +66,19 @@ def test_benchmark_and_results(model, evaluated, tmp_path, capsys):
     assert plot.name in text
     assert ElementTree.parse(plot).getroot().tag.endswith("svg")
     assert "A network" in plot.read_text()
+
+
+def test_several_evaluations_have_an_overview(evaluated, tmp_path):
+    shutil.copytree(evaluated, tmp_path / "again")
+    page = write_results([evaluated, tmp_path / "again"], tmp_path / "results.md").read_text()
+    line = next(text for text in page.splitlines() if text.startswith("| A network |"))
+    _, _, first, second, _ = line.split("|")
+    assert first == second and "±" in first
+    assert page.count("- **A network**") == 1  # what is the same everywhere is said once
+    (tmp_path / "other").mkdir()
+    shutil.copytree(evaluated, tmp_path / "other" / evaluated.name)
+    with pytest.raises(UserError, match="rename"):
+        write_results([evaluated, tmp_path / "other" / evaluated.name], tmp_path / "r.md")
 
 
 def test_scores_are_averaged_from_the_lines(evaluated):

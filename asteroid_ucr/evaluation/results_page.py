@@ -15,7 +15,7 @@ from asteroid_ucr.benchmark.run import benchmark_table
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation import figures
 from asteroid_ucr.evaluation.results import aggregate
-from asteroid_ucr.evaluation.table import cell, load_results, notes, to_markdown
+from asteroid_ucr.evaluation.table import cell, load_results, notes, overview, to_markdown
 from asteroid_ucr.files import atomic_path
 
 PROTOCOL = """\
@@ -24,6 +24,7 @@ for every row, outputs assigned to sources once on validation clips, silent refe
 not scored. A figure is the mean over a track's clips, then over tracks; ± is half of Student's 95 %
 interval over tracks. *perm.* alone reorders outputs clip by clip with knowledge of the truth.
 """
+OVERVIEWS = {"si_sdr": "SI-SDR of all evaluations", "si_sir": "SI-SIR of all evaluations"}
 
 
 def write_results(
@@ -40,15 +41,25 @@ def write_results(
         The page's path.
 
     Raises:
-        UserError: if an evaluation or the benchmark is missing, or the page cannot be written.
+        UserError: if an evaluation or the benchmark is missing, two folders have one name, or the
+            page cannot be written.
     """
     out = Path(out)
     lines = ["# Results", "", "<!-- Written by `asteroid-ucr results`; do not edit. -->", ""]
     lines.append(PROTOCOL)
-    for folder in map(Path, folders):
-        lines += _section(folder, out)
+    evaluations = {Path(folder).resolve().name: rescored(Path(folder)) for folder in folders}
+    if len(evaluations) < len(folders):
+        raise UserError("Two evaluations' folders have one name, which titles them: rename one.")
+    if len(evaluations) > 1:
+        for column, title in OVERVIEWS.items():
+            lines += [f"## {title}", "", overview(evaluations, column)]
     if benchmark is not None:
         lines += _costs(Path(benchmark))
+    noted = [notes(results) for results in evaluations.values()]
+    common = [note for note in noted[0] if all(note in others for others in noted)]
+    for name, results in evaluations.items():
+        lines += _section(name, results, out, common)
+    lines += ["## What the rows are", "", *map(_item, common)]
     with atomic_path(out) as temporary:
         temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     return out
@@ -74,10 +85,10 @@ def rescored(folder: Path) -> dict[str, Any]:
     return {**results, "rows": aggregate(lines, rows)}
 
 
-def _section(folder: Path, out: Path) -> list[str]:
-    results = rescored(folder)
-    sources = results["protocol"]["sources"]
-    name = folder.resolve().name
+def _section(
+    name: str, results: dict[str, Any], out: Path, common: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Tables and plot of an evaluation, and what its rows are if that is not common to all."""
     lines = [f"## {name}", "", "Mean over the sources:", "", to_markdown(results)]
     points = cost_points(results)
     if points:
@@ -85,15 +96,19 @@ def _section(folder: Path, out: Path) -> list[str]:
         with atomic_path(plot) as temporary:
             temporary.write_text(figures.quality_against_cost(points), encoding="utf-8")
         lines += [f"![SI-SDR against GFLOP per second of audio]({plot.name})", ""]
-    for source in sources:
-        lines += [f"### {source.capitalize()}", "", to_markdown(results, source=source)]
+    for source in results["protocol"]["sources"]:
+        lines += [f"### {source.capitalize()} in {name}", "", to_markdown(results, source=source)]
     if any("codec" in entry["scores"] for entry in results["rows"]):
         lines += ["### Against codec-decoded stems", "", to_markdown(results, "codec")]
-    lines += ["### What the rows are", ""]
-    lines += [f"- **{label}**: {note}." for label, note in notes(results)]
+    lines += [_item(note) for note in notes(results) if note not in common]
     failed = [(e["label"], e["failures"], e["errors"]) for e in results["rows"] if e["failures"]]
     lines += [f"- {label} failed on {count} clips: {errors}" for label, count, errors in failed]
     return [*lines, ""]
+
+
+def _item(note: tuple[str, str]) -> str:
+    label, text = note
+    return f"- **{label}**: {text}."
 
 
 def cost_points(results: dict[str, Any]) -> list[figures.CostPoint]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -224,6 +224,23 @@ def to_markdown(results: dict[str, Any], reference: str = "true", source: str = 
             label = f"**{entry['label']}**" if entry["group"] == "ours" else entry["label"]
             lines.append(f"| {label} | " + " | ".join(texts) + " |")
     return "\n".join([*lines, "", f"*{protocol_line(results, reference)}*", ""])
+
+
+def overview(evaluations: Mapping[str, dict[str, Any]], column: str = "si_sdr") -> str:
+    """One score of several evaluations in Markdown: a line for each row, a column for each."""
+    entries = [
+        {entry["label"]: entry for entry in results["rows"]} for results in evaluations.values()
+    ]
+    groups: dict[str, str] = {}
+    for found in entries:
+        groups |= {label: entry["group"] for label, entry in found.items()}
+    order = list(GROUP_TITLES)
+    lines = [f"| | {' | '.join(evaluations)} |", "|---|" + "---:|" * len(entries)]
+    for label, group in sorted(groups.items(), key=lambda item: order.index(item[1])):
+        cells = [cell(e[label], column) if label in e else Cell(None) for e in entries]
+        name = f"**{label}**" if group == "ours" else label
+        lines.append(f"| {name} | " + " | ".join(c.text() for c in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def to_html(results: dict[str, Any], reference: str = "true", source: str = "all") -> str:

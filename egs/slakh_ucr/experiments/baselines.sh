@@ -23,12 +23,12 @@ train() { # MODEL KIND CONFIG STEPS: as many steps as take a core about as long 
     --exp_dir "$exp"
 }
 
-score() { # MODEL FOLDER, then options of asteroid-ucr evaluate
-  local model=$1 out=exp/baselines/$1/$2
+score() { # MODEL NAME, then options of asteroid-ucr evaluate
+  local model=$1 out=exp/baselines/scores/$2
   shift 2
+  scored+=("$out")
   [ -f "$out/final_metrics.json" ] && return 0
   echo "== $out"
-  # The baselines' outputs are assigned to sources by the first call, on validation songs.
   "$python" -m asteroid_ucr evaluate "$model" --compare exp/baselines/"$model"/*/best_model.pth \
     --steps 1 "$@" -o "$out"
 }
@@ -39,7 +39,13 @@ for model in $only; do
   train "$model" convtasnet_mixit local/convtasnet_mixit.yml 650
   train "$model" twin local/bundled.yml 1400
 done
-for model in $only; do
-  score "$model" songs --slakh_dir data/minislakh
-  [ -z "$clips" ] || score "$model" clips --clips "$clips" --estimates _paper
-done
+# On validation songs, the first also assigns the outputs of MixIT to sources.
+scored=()
+for model in $only; do score "$model" "$model" --slakh_dir data/minislakh; done
+[ -z "$clips" ] ||
+  for model in $only; do score "$model" "$model-slakh" --clips "$clips" --estimates _paper; done
+[ -f exp/baselines/benchmark.json ] ||
+  "$python" -m asteroid_ucr benchmark --model drums-bass --lengths 10 60 3600 \
+    -o exp/baselines/benchmark.json
+"$python" -m asteroid_ucr results "${scored[@]}" --benchmark exp/baselines/benchmark.json \
+  -o ../../docs/results.md
