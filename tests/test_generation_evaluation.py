@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SMALL
+from PIL import Image
 
 from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.codecs import MelCodec
@@ -17,6 +18,7 @@ from asteroid_ucr.evaluation.generation.evaluate import evaluate_generation
 from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
 from asteroid_ucr.evaluation.generation.report import generation_section
 from asteroid_ucr.evaluation.generation.sounds import Sounds
+from asteroid_ucr.evaluation.generation.table import to_markdown
 from asteroid_ucr.evaluation.report import _signal
 
 RATE = 24_000
@@ -136,7 +138,7 @@ def test_results_are_written_whole(evaluated):
     assert json.loads((folder / "generation.json").read_text()).keys() == results.keys()
     assert results["kept_mse"] == 0
     rows = {(line["reference"], line["sounds"], line["target"]) for line in results["frechet"]}
-    for sounds in ("test", "round trip", "generated", "white noise"):
+    for sounds in ("test", "round trip", "rendered from z", "generated", "white noise"):
         assert {("train", sounds, t) for t in ("mixture", "drums", "bass")} <= rows
     for kept, partner in (("drums", "bass"), ("bass", "drums")):
         assert ("train", f"generated, given {kept}", "mixture") in rows
@@ -150,7 +152,12 @@ def test_results_are_written_whole(evaluated):
     means = [by_row[name, "mixture"]["value"] for name in ("test", "white noise")]
     assert means[0] < means[1]
     assert [point["steps"] for point in results["curve"]] == [1, 2]
-    assert (folder / "generation_steps.png").is_file()
+    pictures = [Image.open(folder / f"generation_{n}") for n in ("steps.png", "random.webp")]
+    assert all(min(picture.size) > 300 for picture in pictures)
+    page = to_markdown(results)
+    bass = next(line for line in page.splitlines() if line.startswith("| white noise | bass |"))
+    assert f"| {by_row['white noise', 'bass']['infinity']:.1f} |" in bass
+    assert "| drums | generated − shuffled |" in page and "Kept components" in page
     assert len(list((folder / "generation_examples" / "random").iterdir())) == 8
 
 

@@ -83,6 +83,35 @@ def spectrogram_image(wav: Tensor, sample_rate: int, top_db: float) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def spectrogram_page(sounds: Mapping[str, Tensor], sample_rate: int, path: Path) -> None:
+    """Spectrograms of several sounds, four in a row, as a picture on white.
+
+    Args:
+        sounds: waveforms `(time,)` by title.
+        sample_rate: of all, in Hz.
+        path: of the picture, whose format its ending chooses.
+    """
+    levels = {title: log_spectrogram(wav, sample_rate) for title, wav in sounds.items()}
+    top = max(level.max() for level in levels.values())
+    figure = Figure(figsize=(10, 2.2 * -(-len(levels) // 4)), layout="constrained")
+    grid = figure.subplots(-(-len(levels) // 4), 4, sharex=True, sharey=True, squeeze=False)
+    marks = frequency_ticks(sample_rate)
+    for axes in grid.flat[len(levels) :]:
+        axes.set_visible(False)
+    for axes, (title, wav) in zip(grid.flat, sounds.items(), strict=False):
+        span = (0, wav.shape[-1] / sample_rate, 0, 100)
+        axes.imshow(
+            levels[title], origin="lower", extent=span, aspect="auto", cmap="magma",
+            vmin=top - RANGE_DB, vmax=top,
+        )  # fmt: skip
+        axes.set_title(title, fontsize=8.5)
+        axes.tick_params(labelsize=7.5)
+        axes.set_yticks([height for _, height in marks], [text for text, _ in marks])
+    figure.supxlabel("seconds", fontsize=8.5)
+    figure.supylabel("Hz", fontsize=8.5)
+    figure.savefig(path, dpi=110, facecolor="white")
+
+
 def training_curve(logs: Mapping[str, pd.DataFrame], name: str = "curve") -> str | None:
     """The losses over training steps, from Lightning's CSV logs; None where they have none.
 

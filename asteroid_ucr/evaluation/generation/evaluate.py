@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asteroid_ucr.audio import level_gain, write_audio
+from asteroid_ucr.audio import level_gain, read_audio, write_audio
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.config import GenerationConfig
 from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation.clips import Clip
-from asteroid_ucr.evaluation.figures import steps_picture
+from asteroid_ucr.evaluation.figures import spectrogram_page, steps_picture
 from asteroid_ucr.evaluation.generation.accompaniment import (
     BATCH,
     EXAMPLES,
@@ -42,6 +42,7 @@ from asteroid_ucr.seeding import generator_for
 from asteroid_ucr.separator import UCRSeparator
 
 LINES_CSV, RESULTS_JSON = "generation.csv", "generation.json"
+RENDERED = "rendered from z"  # what the denoiser makes of the true component latents
 RANDOM_EXAMPLES = 8  # generations from nothing that are written: the first ones
 
 
@@ -58,7 +59,8 @@ def evaluate_generation(
     """Evaluates by the protocol of docs/generation.md, and writes the results.
 
     Writes `generation.csv` (a line per test clip, kept source and kind of partner),
-    `generation.json`, `generation_examples/` and, with `settings.curve`, `generation_steps.png`.
+    `generation.json`, `generation_examples/`, `generation_random.webp` and, with `settings.curve`,
+    `generation_steps.png`.
 
     Args:
         model: with a prior, on the device to run on.
@@ -119,6 +121,7 @@ def evaluate_generation(
     if results["curve"]:
         with atomic_path(folder / "generation_steps.png") as temporary:
             steps_picture(results["curve"], temporary)
+    _draw_random(folder, results["random_examples"], settings.seed, int(model.sample_rate))
     if not quiet:
         print_generation(results)
     return results
@@ -136,6 +139,22 @@ def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: 
         white = torch.randn(stems.shape, generator=generator_for(number))
         rms = stems.square().mean(-1, keepdim=True).sqrt()
         sounds.add("white noise", clip.track, parts(rms * white, model))
+    for first in range(0, len(test), BATCH):
+        clips = test[first : first + BATCH]
+        plan = make_plan(model, clips[0].seconds, batch=len(clips))
+        z = torch.stack([encode_clip(model, clip) for clip in clips]).to(device_of(model))
+        for clip, stems in zip(clips, render(model, plan, z), strict=True):
+            sounds.add(RENDERED, clip.track, parts(stems, model))
+
+
+def _draw_random(folder: Path, count: int, seed: int, rate: int) -> None:
+    """Spectrograms of the first generations from nothing, whatever they are like."""
+    place = folder / EXAMPLES / "random"
+    wavs = {
+        f"seed {seed + k}": read_audio(place / f"{k}.wav", mono=True)[0][0] for k in range(count)
+    }
+    with atomic_path(folder / "generation_random.webp") as temporary:
+        spectrogram_page(wavs, rate, temporary)
 
 
 def _from_nothing(
@@ -172,9 +191,9 @@ def _distances(
     partners = list(dict.fromkeys(others(model, k) for k in range(model.n_src)))
     kinds = [*KINDS.values(), "shuffled"]
     given = [f"{kind}, given {s}" for s in model.sources for kind in kinds]
-    rows = ["test", "round trip", "generated", *given, "white noise"]
+    rows = ["test", "round trip", RENDERED, "generated", *given, "white noise"]
     asked = [("train", row, t) for t in dict.fromkeys(["mixture", *model.sources]) for row in rows]
-    asked += [("test", row, t) for t in partners for row in ("round trip", *given)]
+    asked += [("test", row, t) for t in partners for row in ("round trip", RENDERED, *given)]
     lines = [sounds.distance(*one) for one in asked]
     # By themselves, shuffled partners are the true partners of other clips.
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -78,6 +79,23 @@ def protocol_line(results: dict[str, Any]) -> str:
         f"tracks) · {p['unconditional']} generations from nothing · {p['steps']} steps, seed "
         f"{p['seed']} · embeddings: {p['embedding']}"
     )
+
+
+def to_markdown(results: dict[str, Any]) -> str:
+    """The tables in Markdown, each followed by what is counted in it, and the protocol."""
+    heads = ("sounds", "of", "against", "FAD∞", "95 %", "FAD", "embeddings", "silent")
+    lines = _markdown(heads, [list(row.values()) for row in frechet_rows(results)], text=3)
+    heads = ("kept", "partner", *(title for title, _ in FIT.values()), "clips")
+    lines += _markdown(heads, [list(row.values()) for row in fit_rows(results)], text=2)
+    lines += [f"- {sentence}" for sentence in sentences(results)]
+    return "\n".join([*lines, "", f"*{protocol_line(results)}*", ""])
+
+
+def _markdown(heads: Sequence[str], rows: list[list[str]], text: int) -> list[str]:
+    """A table whose first columns are text and whose others are figures."""
+    rule = "|" + "---|" * text + "---:|" * (len(heads) - text)
+    lines = [f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]
+    return [*lines, ""]
 
 
 def print_generation(results: dict[str, Any], console: Console | None = None) -> None:

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# What the bundled models generate, measured: docs/generation_results.md.
+#
+#   bash egs/slakh_ucr/models.sh --stop_stage 1 …       the songs and the latents of their mixtures
+#   bash egs/slakh_ucr/experiments/generation.sh
+#
+# Options go to every evaluation. Those that are done are kept. ONLY="drums-bass …" chooses models.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=$(bash ../../env.sh)
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+bundled=$("$python" -c 'import asteroid_ucr; print(asteroid_ucr.__path__[0])')/models
+
+for model in ${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}; do
+  exp=exp/generation/$model
+  [ -f "$exp/generation.json" ] && continue
+  echo "== $model"
+  mkdir -p "$exp"
+  cp "$bundled/$model.pth" "$exp/best_model.pth"
+  "$python" eval_generation.py --config local/bundled.yml --data.sources "[${model//-/, }]" \
+    --exp_dir "$exp" "$@"
+done
+"$python" experiments/generation_table.py
