@@ -21,7 +21,7 @@ HEAD = """\
 <!-- Written by egs/slakh_ucr/experiments/generation_table.py; do not edit. -->
 
 By `bash egs/slakh_ucr/experiments/generation.sh`, with the bundled models, on songs of the training
-collection's test split. [generation.md](generation.md) explains the measures and sums up the results.
+collection's test split. [generation.md](generation.md) explains the measures and sums them up.
 """
 
 
