@@ -256,23 +256,20 @@ def _generate(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     """Scores models on clips with true stems, beside the mixture, classical methods and oracles.
 
-    Models keep their stored assignment of components to sources. Results go to DIR.
+    Models keep their stored assignment of components to sources; a baseline that was trained by
+    MixIT gets its own on the validation split of --slakh_dir, and keeps it. Results go to DIR.
     """
     from asteroid_ucr.baselines.demucs import demucs_row
     from asteroid_ucr.baselines.published import file_estimates
     from asteroid_ucr.baselines.trained import trained_rows
-    from asteroid_ucr.evaluation.clips import folder_clips, slakh_clips
+    from asteroid_ucr.evaluation.clips import Clip, folder_clips, slakh_clips
     from asteroid_ucr.evaluation.evaluate import evaluate
 
     models = {n: load_model(n, options.device, options.codec_dir) for n in options.models}
     sources = next(iter(models.values())).sources
-    extra, validation = trained_rows(options.compare, sources), []
-    if options.pretrained:
-        extra.append(demucs_row(options.pretrained, sources))
+    validation: list[Clip] = []
     if options.clips:
         clips = folder_clips(options.clips, sources)
-        if options.estimates:
-            extra += file_estimates(options.clips, options.estimates)
     else:
         settings = {
             "seconds": options.segment_seconds,
@@ -282,7 +279,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         clips = slakh_clips(
             options.slakh_dir, "test", sources, max_clips=options.max_clips, **settings
         )
-        validation = slakh_clips(options.slakh_dir, "validation", sources, **settings)
+        validation = list(slakh_clips(options.slakh_dir, "validation", sources, **settings))
+    extra = trained_rows(options.compare, sources, validation)
+    if options.pretrained:
+        extra.append(demucs_row(options.pretrained, sources))
+    if options.clips and options.estimates:
+        extra += file_estimates(options.clips, options.estimates)
     evaluate(
         models,
         clips,

@@ -10,6 +10,7 @@ import soundfile as sf
 import torch
 from conftest import write_track
 
+from asteroid_ucr.baselines.neural import ConvTasNetSeparator
 from asteroid_ucr.cli import expand, main
 
 
@@ -166,4 +167,14 @@ def test_evaluate_folder_of_clips(model, tmp_path, slakh_tree, capsys):
     assert "HPSS" in text
     assert (out / "all_metrics.csv").is_file() and (out / "final_metrics.json").is_file()
     tree = ["--slakh_dir", slakh_tree, "--segment_seconds", 2, "--max_clips", 2, "-o", out, *common]
+    parts = ConvTasNetSeparator(outputs=4, n_filters=16, n_blocks=1, n_repeats=1)
+    parts.assign([0, 0, 0, 0])
+    parts.budget = {"kind": "convtasnet_mixit", "parameters": 1, "crop_seconds": 1.0, "seed": 0}
+    parts.budget |= {"steps": 1, "batch_size": 1, "minutes": 0.0, "device": "cpu"}
+    torch.save(parts.serialize(), tmp_path / "mixit.pth")
+    tree += ["--compare", tmp_path / "mixit.pth"]
     assert main(list(map(str, ["evaluate", model, *tree]))) == 0
+    # Its outputs were assigned on the tree's validation songs: not all to one source.
+    owner = torch.load(tmp_path / "mixit.pth", weights_only=True)["state_dict"]["owner"]
+    assert set(owner.tolist()) == {0, 1}
+    assert "Conv-TasNet, MixIT" in capsys.readouterr().out

@@ -228,6 +228,7 @@ def files(model, tmp_path_factory):
     for name, rate, seconds in [("drums", RATE, 2.0), ("cd", 44_100, 1.0)]:
         wav = 0.2 * np.random.default_rng(0).standard_normal(round(seconds * rate))
         sf.write(folder / f"{name}.wav", wav, rate)
+    sf.write(folder / "stereo.wav", np.stack([wav, -wav], 1), RATE)
     return folder
 
 
@@ -271,6 +272,8 @@ def test_the_command_writes_names(files, tmp_path, capsys):
         (["--keep", "guitar={}/drums.wav"], "'guitar' cannot be kept"),
         (["--keep", "drums={}/no.wav"], "does not exist"),
         (["--keep", "drums={}/cd.wav"], "is at 44100 Hz, and the model at 24000 Hz"),
+        (["--keep", "drums={}/stereo.wav"], "has 2 channels"),
+        (["--keep", "drums={0}/drums.wav", "--keep", "drums={0}/drums.wav"], "is kept twice"),
         (["--keep", "drums={}/drums.wav", "--seconds", "3"], "drums has 48000 samples, 2 s"),
         (["--keep", "drums"], "name it, or drums=FILE"),
         (["--mixture", "{}/drums.wav"], "A mixture alone does nothing"),

@@ -60,8 +60,10 @@ def generate_files(
             raise UserError(
                 f"{name!r} cannot be kept: the model's sources are {', '.join(model.sources)}."
             )
+        if name in kept:
+            raise UserError(f"{name} is kept twice: give one --keep for each source.")
         if given:
-            kept[name] = _read(model, file)
+            kept[name] = _read(model, file, mono=True)
         elif whole is None:
             raise UserError(f"--keep {name} keeps that of a mixture: name it, or {name}=FILE.")
         else:
@@ -103,15 +105,23 @@ def generate_files(
     return folders
 
 
-def _read(model: UCRSeparator, path: str | Path) -> Tensor:
-    """A file as mono `(time,)`.
+def _read(model: UCRSeparator, path: str | Path, mono: bool = False) -> Tensor:
+    """A file as `(time,)`, its channels averaged.
+
+    Args:
+        model: whose rate the file must have.
+        path: of the file.
+        mono: refuse more than one channel.
 
     Raises:
-        UserError: if it is not at the model's rate: resampled, it would not be kept as it is.
+        UserError: if it is not at the model's rate, or not mono where that is asked for: resampled
+            or averaged, a stem would not be kept as it is.
     """
-    wav, rate = read_audio(path, mono=True)
+    wav, rate = read_audio(path)
+    if mono and len(wav) > 1:
+        raise UserError(f"{path} has {len(wav)} channels: average them first; stems are mono.")
     if rate != model.sample_rate:
         raise UserError(
             f"{path} is at {rate} Hz, and the model at {model.sample_rate:g} Hz: resample it first."
         )
-    return wav[0]
+    return wav.mean(0)
