@@ -82,6 +82,9 @@ class MelCodec(Codec):
         return F.pad(power, (0, missing), mode="replicate") if missing > 0 else power
 
     def decode(self, latents: Tensor, length: int) -> Tensor:
+        if latents.device.type == "cpu" and len(latents) > 1:
+            # A batch's spectra do not fit the caches: one at a time is more than twice as fast.
+            return torch.cat([self.decode(item, length) for item in latents.split(1)])
         padded = max(length, 2 * MASK_FFT)  # Griffin-Lim needs more than a window
         latents = F.pad(latents, (0, self.frames(padded) - latents.shape[-1]))
         wav = torchaudio.functional.griffinlim(
