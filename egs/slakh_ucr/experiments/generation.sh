@@ -17,7 +17,9 @@ for model in ${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}; do
   echo "== $model"
   mkdir -p "$exp"
   cp "$bundled/$model.pth" "$exp/best_model.pth"
+  # The number of steps is chosen by one model.
+  if [ "$model" = drums-bass ]; then curve="[5, 10, 25, 50, 100]"; else curve="[]"; fi
   "$python" eval_generation.py --config local/bundled.yml --data.sources "[${model//-/, }]" \
-    --exp_dir "$exp" "$@"
+    --generation.curve "$curve" --exp_dir "$exp" "$@"
 done
 "$python" experiments/generation_table.py

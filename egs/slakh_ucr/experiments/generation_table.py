@@ -39,6 +39,8 @@ def main() -> None:
         name = path.parent.name
         parts += [f"## {name}", "", to_markdown(json.loads(path.read_text()))]
         for picture, title in PICTURES.items():
+            if not path.with_name(picture).is_file():
+                continue
             kind, suffix = picture.rsplit(".", 1)
             target = options.document.with_name(f"{kind}-{name}.{suffix}")
             shutil.copyfile(path.with_name(picture), target)
