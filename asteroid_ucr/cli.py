@@ -342,7 +342,8 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-_TOLD = ("sources", "sample_rate", "codec", "prior")  # in rows of their own
+# In rows of their own, or too long for one.
+_TOLD = ("sources", "sample_rate", "codec", "prior", "render_gain")
 
 
 def _described(options: dict) -> str:

@@ -53,6 +53,8 @@ class UCRSeparator(Generative, SeparatorModel):
         refine: "wiener" uses the estimates as soft masks on the mixture; "none" decodes them.
         prior: options of the masking prior, see `asteroid_ucr.prior.MaskingPrior`; None for no
             prior.
+        render_gain: for each channel of a codec with power, what the power of rendered components
+            is multiplied by when they are generated; see `asteroid_ucr.training.render_gain`.
         sample_rate: must be the codec's; Asteroid's loader passes it.
 
     Raises:
@@ -79,6 +81,7 @@ class UCRSeparator(Generative, SeparatorModel):
         seed: int = 0,
         refine: str = "wiener",
         prior: dict[str, Any] | None = None,
+        render_gain: Sequence[float] | None = None,
         sample_rate: float | None = None,
     ):
         local = {"codec_dir": codec_dir} if codec_dir is not None else {}
@@ -131,6 +134,7 @@ class UCRSeparator(Generative, SeparatorModel):
             "variant": variant,
             "sample_rate": built.sample_rate,
         }
+        self.render_gain = None if render_gain is None else list(render_gain)
         self.prior = None
         if prior is not None:
             self.add_prior(**prior)
@@ -345,6 +349,7 @@ class UCRSeparator(Generative, SeparatorModel):
             "alpha_start": self.alpha_start,
             "seed": self.seed,
             "refine": self.refine,
+            "render_gain": self.render_gain,
         }
 
 

@@ -16,9 +16,11 @@ class Generative:
 
     Attributes:
         prior: the model of its component latents, or None.
+        render_gain: gains of the power of what is rendered, by channel of the codec, or None.
     """
 
     prior: MaskingPrior | None
+    render_gain: list[float] | None
 
     def add_prior(self, **options: Any) -> None:
         """Adds an untrained prior; the options are those of `asteroid_ucr.prior.MaskingPrior`."""

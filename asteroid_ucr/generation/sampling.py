@@ -192,8 +192,8 @@ def balance(model: UCRSeparator, components: Tensor) -> tuple[Tensor, float]:
 
     A component by itself need not have the level of its source: under the composition `mean`, it
     is as strong as the mixture. Where latents are magnitudes, each component gets its share of the
-    power of the composed mixture, band by band; elsewhere the sounds are scaled, as if the
-    decoder were linear.
+    power of the composed mixture, band by band, times the model's `render_gain`; elsewhere the
+    sounds are scaled, as if the decoder were linear.
 
     Args:
         model: whose composition and codec these are.
@@ -206,6 +206,8 @@ def balance(model: UCRSeparator, components: Tensor) -> tuple[Tensor, float]:
     if codec.has_power:
         power = codec.to_power(components)
         total = codec.to_power(compose(components))
+        if model.render_gain is not None:
+            total = total * total.new_tensor(model.render_gain)[:, None]
         share = power / power.sum(1, keepdim=True).clamp(min=1e-20)
         return codec.from_power(share * total[:, None]), 1.0
     n_src = components.shape[1]

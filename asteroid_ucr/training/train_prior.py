@@ -16,6 +16,7 @@ from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.components import ComponentCache, encoder_digest
 from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoint, fit
+from asteroid_ucr.training.render_gain import measure_render_gain
 from asteroid_ucr.training.system import PriorSystem
 from asteroid_ucr.training.train import cache_folder
 
@@ -57,12 +58,15 @@ def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto")
     record_config(sections, folder / "conf.yml", checkpoint is not None, _FREE)
 
     device = "cuda" if settings.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    caches = []
-    for split in ("train", "validation"):
-        data = config.data
-        expected = cache_metadata(data.root, split, model.codec, data.sources, data.mix)
-        cache = LatentCache(cache_folder(config, split), expected)
-        caches.append(ComponentCache(cache, model, device))
+    data = config.data
+    latents = [
+        LatentCache(
+            cache_folder(config, split),
+            cache_metadata(data.root, split, model.codec, data.sources, data.mix),
+        )
+        for split in ("train", "validation")
+    ]
+    caches = [ComponentCache(cache, model, device) for cache in latents]
     pl.seed_everything(settings.seed, verbose=False)
     model.add_prior(
         widths=settings.widths,
@@ -74,6 +78,7 @@ def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto")
     optimizer, scheduler = build_optimizer(model.prior.parameters(), settings)
     system = PriorSystem(model, optimizer, scheduler, settings.seed, settings.all_masked)
     fit(system, LatentData(settings, config.data.workers, *caches), settings, folder, checkpoint)
+    model.render_gain = measure_render_gain(model.cpu(), latents[0], settings.frames, settings.seed)
     with atomic_path(exp_dir / "best_model.pth") as temporary:
         torch.save(model.serialize(), temporary)
     return exp_dir / "best_model.pth"
