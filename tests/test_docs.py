@@ -1,0 +1,38 @@
+"""What the documents show is what the commands wrote, and their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "egs/slakh_ucr/README.md", *(ROOT / "docs").glob("*.md")]
+
+
+def table_after(text, mark):
+    """The first table after a mark, as {row: {column: cell}}."""
+    lines = text[text.index(mark) :].splitlines()
+    first = next(k for k, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
+
+
+def test_the_readme_shows_the_scores_of_the_results_page():
+    shown = table_after((ROOT / "README.md").read_text(), "SI-SDR in dB")
+    written = table_after((ROOT / "docs/results.md").read_text(), "## SI-SDR of all evaluations")
+    assert "**Ours, 1 step**" in shown and "Conv-TasNet" in shown
+    for label, cells in shown.items():
+        for column, cell in cells.items():
+            assert cell == written[label][column], (label, column)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(document):
+    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text())
+    relative = [target.partition("#")[0] for target in targets if "://" not in target]
+    missing = [t for t in relative if t and not (document.parent / t).exists()]
+    assert not missing
