@@ -13,11 +13,14 @@ import pytest
 import torch
 from test_training import arguments, parse, weights
 
-from asteroid_ucr import UCRSeparator, UserError
+from asteroid_ucr import UCRSeparator, UserError, iadb
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.data.encode import cache_metadata, encode_split
+from asteroid_ucr.generation.sampling import balance
 from asteroid_ucr.training.components import ComponentCache, encoder_digest
+from asteroid_ucr.training.render_gain import CROPS, LARGEST, measure_render_gain
 from asteroid_ucr.training.train import build_model, cache_folder
 from asteroid_ucr.training.train_prior import train_prior
 
@@ -209,3 +212,32 @@ def test_the_digest_tells_encoders_apart(cached):
     assert digests[0] == digests[1] != digests[2]
     models[0].assign([1, 0])
     assert encoder_digest(models[0]) == digests[0]  # the order of outputs is no part of it
+
+
+def test_rendered_mixtures_have_the_power_of_mixtures(cached, decomposition):
+    config = parse(options(*cached))
+    model = UCRSeparator.from_pretrained(str(decomposition))
+    expected = cache_metadata(cached[0], "train", model.codec, config.data.sources, "sum")
+    cache = LatentCache(cache_folder(config, "train"), expected)
+    gains = torch.tensor(measure_render_gain(model, cache, 64, seed=3))
+    assert gains.shape == (model.codec.channels,) and (gains >= 1).all()
+    # By hand, on the same crops, one after the other.
+    noise = iadb.frame_noise(model.codec.channels, 0, 64, 3)
+    true, rendered = 0, 0
+    crops = RandomCrops(cache, 64, CROPS, 3)
+    for latents in (crops[number] for number in range(CROPS)):
+        with torch.no_grad():
+            z = model.decomposition.encode(latents[None])
+            mixed = model.decomposition.compose(model.decomposition.render(z, noise, 1))
+        true = true + model.codec.to_power(latents).sum(-1)
+        rendered = rendered + model.codec.to_power(mixed[0]).sum(-1)
+    assert torch.allclose(gains, (true / rendered).clamp(1, LARGEST), rtol=1e-3)
+    # Generation multiplies by them, and nothing else does.
+    model.render_gain = gains.tolist()
+    generator = torch.Generator().manual_seed(0)
+    components = torch.rand(1, 2, model.codec.channels, 8, generator=generator) + 0.1
+    loud, _ = balance(model, components)
+    model.render_gain = None
+    quiet, _ = balance(model, components)
+    ratio = model.codec.to_power(loud) / model.codec.to_power(quiet)
+    assert torch.allclose(ratio, gains[:, None].expand_as(ratio), rtol=1e-2)
