@@ -82,9 +82,11 @@ class MelCodec(Codec):
         return F.pad(power, (0, missing), mode="replicate") if missing > 0 else power
 
     def decode(self, latents: Tensor, length: int) -> Tensor:
-        if latents.device.type == "cpu" and len(latents) > 1:
-            # A batch's spectra do not fit the caches: one at a time is more than twice as fast.
-            return torch.cat([self.decode(item, length) for item in latents.split(1)])
+        # A batch's spectra do not fit a CPU's caches: one at a time is more than twice as fast.
+        size = 1 if latents.device.type == "cpu" else len(latents)
+        return torch.cat([self._invert(part, length) for part in latents.split(size)])
+
+    def _invert(self, latents: Tensor, length: int) -> Tensor:
         padded = max(length, 2 * MASK_FFT)  # Griffin-Lim needs more than a window
         latents = F.pad(latents, (0, self.frames(padded) - latents.shape[-1]))
         wav = torchaudio.functional.griffinlim(
