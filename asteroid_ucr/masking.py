@@ -22,7 +22,7 @@ def stft_settings(sample_rate: int) -> tuple[int, int]:
     """FFT size and hop, in samples, that last as long at `sample_rate` as the grid's at 24 kHz.
 
     The FFT may be a little longer, so that its size has small factors: 3764 samples at 44.1 kHz,
-    four times a prime, take several times as long to transform as 3840.
+    four times a prime, take one and a half times as long to transform as 3840, or more.
     """
     hop = max(1, round(MASK_HOP * sample_rate / MASK_RATE))
     half = max(2, round(MASK_FFT * sample_rate / MASK_RATE / 2))

@@ -244,7 +244,10 @@ class UCRSeparator(Generative, SeparatorModel):
         steps: int | None = None,
         seed: int | None = None,
     ) -> Tensor:
-        """Renders component latents to waveforms, at the level of the training data.
+        """Renders component latents to waveforms, as the decomposition gives them.
+
+        In one step from noise they are quieter than the training data (see
+        `asteroid_ucr.training.render_gain`); `generate` makes up for it.
 
         Args:
             z: `(batch, n_src, latent_dim, frames)`; any number of components.

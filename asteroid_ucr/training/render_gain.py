@@ -10,6 +10,7 @@ from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.separator import UCRSeparator
 
 CROPS = 64
+LARGEST = 100.0  # 20 dB; more would be a band in which nothing is rendered
 
 
 @torch.no_grad()
@@ -30,7 +31,7 @@ def measure_render_gain(
         seed: of the choice of crops.
 
     Returns:
-        Gains of the power, `channels` of them; None for codecs whose latents have no power.
+        Gains of the power, `channels` of them, in [1, 100]; None for codecs whose latents have no power.
     """
     codec, core = model.codec, model.decomposition
     if not codec.has_power:
@@ -44,6 +45,3 @@ def measure_render_gain(
         true = true + codec.to_power(latents)[0].mean(-1)
         rendered = rendered + codec.to_power(composed)[0].mean(-1)
     return (true / rendered.clamp(min=1e-20)).clamp(1.0, LARGEST).tolist()
-
-
-LARGEST = 100.0  # 20 dB; more would be a band in which nothing is rendered
