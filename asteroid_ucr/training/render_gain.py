@@ -31,7 +31,7 @@ def measure_render_gain(
         seed: of the choice of crops.
 
     Returns:
-        Gains of the power, `channels` of them, in [1, 100]; None for codecs whose latents have no power.
+        Gains of the power, `channels` of them, in [1, 100]; None for codecs without power.
     """
     codec, core = model.codec, model.decomposition
     if not codec.has_power:
