@@ -17,7 +17,7 @@ setup(
     license="MIT",
     packages=find_packages(include=["asteroid_ucr", "asteroid_ucr.*"]),
     include_package_data=True,
-    package_data={"asteroid_ucr": ["models/*", "evaluation/templates/*"]},
+    package_data={"asteroid_ucr": ["models/*", "reports/templates/*"]},
     python_requires=">=3.10",
     install_requires=[
         # torchaudio must match torch; it has no release beyond 2.11.

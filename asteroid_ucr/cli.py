@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asteroid_ucr import UCRSeparator, UserError, __version__
-from asteroid_ucr.audio import AUDIO_SUFFIXES
 from asteroid_ucr.generation.sampling import STEPS
+from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -202,7 +202,7 @@ def _separate(options: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from asteroid_ucr.inference import output_folders, separate_file
+    from asteroid_ucr.files import output_folders, separate_file
 
     folders = output_folders(expand(options.files), options.out)
     model = load_model(options.model, options.device, options.codec_dir)
@@ -260,10 +260,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     MixIT gets its own on the validation split of --slakh_dir, and keeps it. Results go to DIR.
     """
     from asteroid_ucr.baselines.demucs import demucs_row
-    from asteroid_ucr.baselines.published import file_estimates
-    from asteroid_ucr.baselines.trained import trained_rows
-    from asteroid_ucr.evaluation.clips import Clip, folder_clips, slakh_clips
+    from asteroid_ucr.data.clips import Clip, folder_clips, slakh_clips
     from asteroid_ucr.evaluation.evaluate import evaluate
+    from asteroid_ucr.evaluation.published_rows import file_estimates
+    from asteroid_ucr.evaluation.trained_rows import trained_rows
 
     models = {n: load_model(n, options.device, options.codec_dir) for n in options.models}
     sources = next(iter(models.values())).sources
@@ -319,7 +319,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 def _results(options: argparse.Namespace) -> int:
     """Writes tables and plots of evaluations, and the costs of a benchmark, as Markdown."""
-    from asteroid_ucr.evaluation.results_page import write_results
+    from asteroid_ucr.reports.results_page import write_results
 
     print(f"wrote {write_results(options.folders, options.out, options.benchmark)}")
     return 0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from asteroid_ucr.codecs import Codec
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
 Composition = Callable[[Tensor], Tensor]
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.files import atomic_path
+from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.errors import UserError
 
 
 @dataclass
@@ -45,9 +45,8 @@ class CodecConfig:
     Attributes:
         name: of the codec.
         dir: folder of the codec's published weights.
-        weights: a state dict to use instead of the published weights, or a codec file.
-        bandwidth: of EnCodec, in kbit/s; 0 takes its un-quantised latents, null the codec's own
-            default: 24 for encodec_24khz, as in the paper, and 0 for ucr_24khz.
+        weights: a state dict to use instead of the published weights.
+        bandwidth: of EnCodec, in kbit/s; 0 takes its un-quantised latents, null the paper's 24.
     """
 
     name: str = "mel"
@@ -57,7 +56,7 @@ class CodecConfig:
 
     def options(self) -> dict[str, object]:
         """Arguments for `asteroid_ucr.codecs.build_codec`."""
-        if self.name == "mel":
+        if self.name != "encodec_24khz":
             return {}
         chosen = {} if self.bandwidth is None else {"bandwidth": self.bandwidth}
         return {**chosen, "codec_dir": self.dir, "weights": self.weights}
@@ -129,10 +128,10 @@ class DecompositionTrainingConfig(TrainingConfig):
 
     Attributes:
         solo_share: share of each batch that are sums of solos: passages in which one instrument
-            plays alone, found in mixtures (`asteroid_ucr.data.solos`), so that the components of
+            plays alone, found in mixtures (`asteroid_ucr.solos`), so that the components of
             their sum are known. 0 is the paper's training.
         mask_weight: weight, for sums of solos and the supervised twin, of errors of the soft masks
-            beside errors of the latents (`asteroid_ucr.training.solo_system.mask_loss`).
+            beside errors of the latents (`asteroid_ucr.solos.loss.mask_loss`).
     """
 
     solo_share: float = 0.0
@@ -182,7 +181,7 @@ class GenerationConfig:
     steps: int = 25
     curve: list[int] = field(default_factory=list)
     seed: int = 0
-    embedding: Literal["mel", "ucr_24khz", "encodec_24khz"] = "ucr_24khz"
+    embedding: Literal["mel", "mdct", "encodec_24khz"] = "mdct"
     resamples: int = 100
     examples: int = 4
 

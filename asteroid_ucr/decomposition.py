@@ -103,7 +103,7 @@ class Decomposition(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The loss where a mixture's components are known: ‖D(x_α, α, z_i) − x_i‖², standardised.
 
-        This is no part of the paper's method; see `asteroid_ucr.data.solos`.
+        This is no part of the paper's method; see `asteroid_ucr.solos`.
 
         Args:
             latents: of the mixture, `(batch, channels, frames)`.

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from asteroid_ucr.seeding import generator_for
+from asteroid_ucr.utils.seeding import generator_for
 
 VARIANTS = ("c", "d")
 Denoiser = Callable[[Tensor, Tensor], Tensor]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
 
 def bundled_models() -> list[str]:

@@ -12,15 +12,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from asteroid_ucr import iadb
-from asteroid_ucr.asteroid_model import SeparatorModel
-from asteroid_ucr.audio import level_gain
+from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.composition import build_composition
 from asteroid_ucr.decomposition import Decomposition
-from asteroid_ucr.errors import UserError
 from asteroid_ucr.generation.generator import Generative
 from asteroid_ucr.masking import apply_masks, wiener_masks
 from asteroid_ucr.networks import SemanticEncoder, UNet1d
+from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.errors import UserError
 
 REFINEMENTS = ("wiener", "none")
 
@@ -34,7 +34,7 @@ class UCRSeparator(Generative, SeparatorModel):
 
     Args:
         sources: names of the outputs, in order; their number is the number of components.
-        codec: "mel", "encodec_24khz" or "ucr_24khz".
+        codec: "mel", "mdct" or "encodec_24khz".
         codec_options: arguments of the codec, such as `{"bandwidth": 24.0}`.
         codec_fingerprint: what the codec must be for the weights to make sense; checked if given.
         codec_dir: folder of the codec's weights on this machine; not saved with the model.

@@ -8,8 +8,8 @@ import soundfile as sf
 import torch
 
 from asteroid_ucr import UserError
-from asteroid_ucr.audio import level_gain, read_audio, resample, write_audio
-from asteroid_ucr.files import atomic_path
+from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.audio import level_gain, read_audio, resample, write_audio
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
@@ -123,7 +123,7 @@ def test_full_disk_is_named():
     # /dev/full fails every write with "no space left on device".
     from pathlib import Path
 
-    from asteroid_ucr.files import write_error
+    from asteroid_ucr.utils.atomic import write_error
 
     with pytest.raises(OSError) as caught, open("/dev/full", "w") as file:
         file.write("x")

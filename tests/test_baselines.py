@@ -3,20 +3,20 @@ import soundfile
 import torch
 
 from asteroid_ucr import UserError
-from asteroid_ucr.audio import write_audio
 from asteroid_ucr.baselines import Row
 from asteroid_ucr.baselines.hpss import hpss_row
-from asteroid_ucr.baselines.published import file_estimates
-from asteroid_ucr.baselines.simple import (
+from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.data.clips import Clip, folder_clips
+from asteroid_ucr.evaluation.published_rows import file_estimates
+from asteroid_ucr.evaluation.reference_rows import (
     codec_roundtrip_row,
     mixture_row,
     oracle_codec_mask_row,
     oracle_wiener_row,
     static_eq_row,
 )
-from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.evaluation.clips import Clip, folder_clips
 from asteroid_ucr.evaluation.scores import level_dbfs, log_spectral_distance, si_sdr_matrix
+from asteroid_ucr.utils.audio import write_audio
 
 RATE = 24_000
 

@@ -15,7 +15,7 @@ from asteroid_ucr.benchmark.contenders import contenders
 from asteroid_ucr.benchmark.memory import peak_memory
 from asteroid_ucr.cli import main
 from asteroid_ucr.evaluation.evaluate import evaluate
-from asteroid_ucr.evaluation.results_page import rescored, write_results
+from asteroid_ucr.reports.results_page import rescored, write_results
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from fast_bss_eval.torch import si_sdr_loss
 
 from asteroid_ucr import UCRSeparator
 from asteroid_ucr.config import RecipeConfig
-from asteroid_ucr.data.minislakh import build
 from asteroid_ucr.data.slakh import load_tracks, read_sources
-from asteroid_ucr.evaluation.model_card import write_model
+from asteroid_ucr.minislakh import build
 from asteroid_ucr.pretrained import bundled_models, find_checkpoint
+from asteroid_ucr.reports.cards import write_model
 
 NAMES = ["bass-piano", "drums-bass", "drums-piano", "drums-piano-bass"]
 

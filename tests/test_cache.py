@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from asteroid_ucr import UserError
-from asteroid_ucr.audio import level_gain
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.data.cache import CacheMetadata, LatentCache
 from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.data.encode import cache_metadata, encode_split
 from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.utils.audio import level_gain
 
 META = CacheMetadata("set", "train", "codec", 75.0, 4, ("drums", "bass"), "sum")
 

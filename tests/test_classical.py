@@ -11,7 +11,7 @@ from asteroid_ucr.baselines.nmf import separate_masks
 from asteroid_ucr.baselines.parts import share_out
 from asteroid_ucr.baselines.repet import repeating_masks
 from asteroid_ucr.baselines.rpca import robust_pca
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.scores import level_dbfs, si_sdr_matrix
 
 RATE = 24_000

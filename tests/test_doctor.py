@@ -11,7 +11,7 @@ import yaml
 from test_slakh import SAMPLE, STEMS, make_track
 
 from asteroid_ucr.data.doctor import KINDS, Diagnosis, examine
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
 
 @pytest.fixture

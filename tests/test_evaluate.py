@@ -8,11 +8,11 @@ import torch
 
 from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.baselines import Row
-from asteroid_ucr.data.minislakh import build
-from asteroid_ucr.evaluation.clips import slakh_clips
+from asteroid_ucr.data.clips import slakh_clips
 from asteroid_ucr.evaluation.evaluate import assign_components, evaluate
 from asteroid_ucr.evaluation.scores import scorable
-from asteroid_ucr.evaluation.table import (
+from asteroid_ucr.minislakh import build
+from asteroid_ucr.reports.tables import (
     Cell,
     load_results,
     protocol_line,

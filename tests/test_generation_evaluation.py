@@ -12,14 +12,14 @@ from PIL import Image
 from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.codecs import MelCodec
 from asteroid_ucr.config import GenerationConfig
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.generation.coherence import chroma_agreement, onset_correlation
 from asteroid_ucr.evaluation.generation.evaluate import evaluate_generation
 from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
 from asteroid_ucr.evaluation.generation.report import generation_section
 from asteroid_ucr.evaluation.generation.sounds import Sounds
 from asteroid_ucr.evaluation.generation.table import to_markdown
-from asteroid_ucr.evaluation.report import _signal
+from asteroid_ucr.reports.page import _signal
 
 RATE = 24_000
 

@@ -9,8 +9,8 @@ import soundfile as sf
 import torch
 
 from asteroid_ucr import UserError
-from asteroid_ucr.audio import read_audio
-from asteroid_ucr.inference import output_folders, separate_file
+from asteroid_ucr.files import output_folders, separate_file
+from asteroid_ucr.utils.audio import read_audio
 
 
 def music(seconds, rate, channels=1, seed=0):
@@ -75,7 +75,7 @@ import resource, sys, torch
 sys.path.insert(0, {tests!r})
 from conftest import SMALL
 from asteroid_ucr import UCRSeparator
-from asteroid_ucr.inference import separate_file
+from asteroid_ucr.files import separate_file
 torch.manual_seed(0)
 model = UCRSeparator(sources=("drums", "bass"), **SMALL).eval()
 separate_file(model, sys.argv[1], sys.argv[2], "flac", chunk_seconds=8)

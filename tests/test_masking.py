@@ -5,8 +5,8 @@ import torch
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
-from asteroid_ucr.audio import resample
 from asteroid_ucr.masking import MASK_FFT, MASK_HOP, apply_masks, istft, stft, wiener_masks
+from asteroid_ucr.utils.audio import resample
 
 
 def random_masks(n_src, frames, seed=0):

@@ -16,16 +16,16 @@ import torchaudio
 import yaml
 
 from asteroid_ucr.data.doctor import examine
-from asteroid_ucr.data.minislakh import build
-from asteroid_ucr.data.minislakh.collection import compose_recording, split_of
-from asteroid_ucr.data.minislakh.drums import GROOVES
-from asteroid_ucr.data.minislakh.families import inst_class
-from asteroid_ucr.data.minislakh.harmony import PROGRESSIONS, chord_at, lay_out, voice
-from asteroid_ucr.data.minislakh.loudness import loudness
-from asteroid_ucr.data.minislakh.render import SAMPLE_RATE, Sampler, TimedNote, default_soundfont
-from asteroid_ucr.data.minislakh.song import compose
 from asteroid_ucr.data.slakh import load_tracks, read_sources
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.minislakh import build
+from asteroid_ucr.minislakh.collection import compose_recording, split_of
+from asteroid_ucr.minislakh.drums import GROOVES
+from asteroid_ucr.minislakh.families import inst_class
+from asteroid_ucr.minislakh.harmony import PROGRESSIONS, chord_at, lay_out, voice
+from asteroid_ucr.minislakh.loudness import loudness
+from asteroid_ucr.minislakh.render import SAMPLE_RATE, Sampler, TimedNote, default_soundfont
+from asteroid_ucr.minislakh.song import compose
+from asteroid_ucr.utils.errors import UserError
 
 CORE = ["drums", "bass", "piano"]
 

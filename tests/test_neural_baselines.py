@@ -10,16 +10,15 @@ from conftest import SMALL
 from torch import nn
 
 from asteroid_ucr import UCRSeparator, UserError
-from asteroid_ucr.asteroid_model import SeparatorModel, describe_budget
+from asteroid_ucr.base import SeparatorModel, describe_budget
 from asteroid_ucr.baselines.demucs import demucs_row, share_outputs
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator, HDemucsSeparator, WaveSeparator
-from asteroid_ucr.baselines.trained import fit_owners, trained_rows
 from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.data.clips import Clip, slakh_clips
 from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.data.encode import encode_split, stems_of, store_stems
 from asteroid_ucr.data.slakh import load_tracks, read_sources
-from asteroid_ucr.evaluation.clips import Clip, slakh_clips
-from asteroid_ucr.flops import gflop_per_second
+from asteroid_ucr.evaluation.trained_rows import fit_owners, trained_rows
 from asteroid_ucr.training.baselines import (
     BASELINES,
     parse_baseline,
@@ -27,6 +26,7 @@ from asteroid_ucr.training.baselines import (
     train_baseline,
 )
 from asteroid_ucr.training.train import cache_folder, latent_caches
+from asteroid_ucr.utils.flops import gflop_per_second
 
 TINY = {"n_filters": 16, "bn_chan": 8, "hid_chan": 16, "skip_chan": 8, "n_blocks": 2}
 TINY["n_repeats"] = 1
@@ -172,9 +172,9 @@ def cached(slakh_tree, tmp_path_factory):
 
 
 def test_stems_are_the_passages_of_the_latents(cached):
-    from asteroid_ucr.audio import level_gain
     from asteroid_ucr.data.cache import LatentCache
     from asteroid_ucr.data.encode import stem_metadata
+    from asteroid_ucr.utils.audio import level_gain
 
     config = parse("twin", *cached)
     track = load_tracks(cached[0], "train")[0]

@@ -16,10 +16,10 @@ from test_training import arguments, parse, weights
 from asteroid_ucr import UCRSeparator, UserError, iadb
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.components import ComponentCache, encoder_digest
 from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.data.encode import cache_metadata, encode_split
 from asteroid_ucr.generation.sampling import balance
-from asteroid_ucr.training.components import ComponentCache, encoder_digest
 from asteroid_ucr.training.render_gain import CROPS, LARGEST, measure_render_gain
 from asteroid_ucr.training.train import build_model, cache_folder
 from asteroid_ucr.training.train_prior import train_prior

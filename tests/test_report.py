@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from asteroid_ucr import UCRSeparator, UserError
-from asteroid_ucr.evaluation import figures
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.evaluate import evaluate
-from asteroid_ucr.evaluation.report import summary_sentence, write_report
+from asteroid_ucr.reports import figures
+from asteroid_ucr.reports.page import summary_sentence, write_report
 
 RATE = 24_000
 SOURCES = ("drums", "bass")

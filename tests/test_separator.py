@@ -90,7 +90,7 @@ def test_encode_and_decode(small_model, wav):
     assert small_model.decode(z, 20_000).shape == (2, 2, 20_000)
     assert small_model.decode(z).shape == (2, 2, 63 * 320)
     # Decoding is what `refine="none"` does, but for the level.
-    from asteroid_ucr.audio import level_gain
+    from asteroid_ucr.utils.audio import level_gain
 
     direct = small_model(wav, refine="none") * level_gain(wav)
     assert torch.allclose(small_model.decode(z, 20_000), direct, atol=1e-4)

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from asteroid_ucr.data.slakh import find_splits, load_tracks, read_sources
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "slakh_sample"
 

@@ -11,12 +11,12 @@ import torch
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.data.cache import CacheMetadata, LatentCache
 from asteroid_ucr.data.slakh import load_tracks, read_sources
-from asteroid_ucr.data.solos.find import WINDOW, Window, find_solos
-from asteroid_ucr.data.solos.library import read_solos, write_solos, write_stems
-from asteroid_ucr.data.solos.sums import FRAMES, GAIN_DB, SoloSums
-from asteroid_ucr.errors import UserError
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
-from asteroid_ucr.training.solo_system import mask_loss
+from asteroid_ucr.solos.find import WINDOW, Window, find_solos
+from asteroid_ucr.solos.library import read_solos, write_solos, write_stems
+from asteroid_ucr.solos.loss import mask_loss
+from asteroid_ucr.solos.sums import FRAMES, GAIN_DB, SoloSums
+from asteroid_ucr.utils.errors import UserError
 
 CODEC = build_codec("mel")
 LENGTH = 1200
@@ -54,8 +54,8 @@ def write_caches(path, tracks=90):
 def few_draws():
     """Three instruments that differ this much need few examples."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asteroid_ucr.data.solos.find.DRAWS", 300)
-        patch.setattr("asteroid_ucr.data.solos.find.ROUNDS", 3)
+        patch.setattr("asteroid_ucr.solos.find.DRAWS", 300)
+        patch.setattr("asteroid_ucr.solos.find.ROUNDS", 3)
         yield
 
 

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.assignment import fit_assignment
-from asteroid_ucr.evaluation.clips import Clip
 from asteroid_ucr.evaluation.statistics import (
     FrequencyShare,
     frequency_share,
@@ -15,6 +14,7 @@ from asteroid_ucr.evaluation.statistics import (
     t_half_width,
 )
 from asteroid_ucr.masking import apply_masks, stft, wiener_masks
+from asteroid_ucr.utils.errors import UserError
 
 RATE = 24_000
 

@@ -6,8 +6,8 @@ from asteroid_ucr.baselines.ft2d import ft2d_row
 from asteroid_ucr.baselines.hpss import hpss_row
 from asteroid_ucr.baselines.nmf import nmf_row
 from asteroid_ucr.baselines.repet import repet_sim_row
-from asteroid_ucr.baselines.rows import Row
 from asteroid_ucr.baselines.rpca import rpca_row
+from asteroid_ucr.evaluation.rows import Row
 
 
 def classical_rows() -> list[Row]:

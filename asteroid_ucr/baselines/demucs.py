@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asteroid_ucr.audio import resample
-from asteroid_ucr.baselines.rows import Row
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
+from asteroid_ucr.evaluation.rows import Row
+from asteroid_ucr.utils.audio import resample
+from asteroid_ucr.utils.errors import UserError
 
 
 def demucs_row(name: str, sources: Sequence[str]) -> Row:

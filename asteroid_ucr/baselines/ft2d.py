@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asteroid_ucr.baselines.parts import two_part_row
-from asteroid_ucr.baselines.rows import Row
+from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.masking import wiener_masks
 
 NEIGHBOURHOOD = 25  # bins along the rate axis in which a peak has to be the largest

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from asteroid_ucr.baselines.parts import share_out
-from asteroid_ucr.baselines.rows import Row
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
+from asteroid_ucr.evaluation.rows import Row
 
 N_FFT, HOP, KERNEL = 2048, 512, 31
 

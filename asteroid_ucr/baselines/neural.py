@@ -12,10 +12,10 @@ from asteroid.models import ConvTasNet, register_model
 from torch import Tensor, nn
 from torchaudio.models import HDemucs
 
-from asteroid_ucr.asteroid_model import SeparatorModel
-from asteroid_ucr.audio import level_gain
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.masking import MASK_RATE
+from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.errors import UserError
 
 
 class WaveSeparator(SeparatorModel):

@@ -12,9 +12,9 @@ from sklearn.decomposition import NMF
 from torch import Tensor
 
 from asteroid_ucr.baselines.parts import first_source
-from asteroid_ucr.baselines.rows import Row
-from asteroid_ucr.baselines.simple import mask_row
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
+from asteroid_ucr.evaluation.reference_rows import mask_row
+from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.masking import stft, wiener_masks
 
 COMPONENTS, STEPS = 24, 60

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from asteroid_ucr.baselines.rows import Row
-from asteroid_ucr.baselines.simple import mask_row
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
+from asteroid_ucr.evaluation.reference_rows import mask_row
+from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.masking import stft
 
 

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from asteroid_ucr.baselines.parts import two_part_row
-from asteroid_ucr.baselines.rows import Row
+from asteroid_ucr.evaluation.rows import Row
 
 NEIGHBOURS = 20  # a 7 s clip has a few bars: its repetitions are few
 APART_SECONDS = 1.0  # frames nearer than this are alike because sounds last, not because they recur

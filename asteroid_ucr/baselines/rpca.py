@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from asteroid_ucr.baselines.parts import two_part_row
-from asteroid_ucr.baselines.rows import Row
+from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.masking import wiener_masks
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator, HDemucsSeparator
-from asteroid_ucr.errors import UserError
 from asteroid_ucr.masking import MASK_RATE
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.errors import UserError
 
 OURS = "ours"
 

@@ -12,7 +12,7 @@ import soundfile as sf
 import torch
 
 from asteroid_ucr.benchmark.contenders import OURS, Contender, contenders
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
 # Others take a whole file at once: longer ones fill the memory, and take hours on a CPU.
 LONGEST_OTHER = 60.0
@@ -65,7 +65,7 @@ def _separate(contender: Contender, seconds: float) -> None:
     if contender.name != OURS:
         contender.separate(model, contender.audio(seconds))
         return
-    from asteroid_ucr.inference import separate_file
+    from asteroid_ucr.files import separate_file
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.wav"

@@ -16,9 +16,9 @@ from rich.table import Table
 from asteroid_ucr.benchmark.contenders import OTHERS, contenders, has_demucs
 from asteroid_ucr.benchmark.memory import peak_memory
 from asteroid_ucr.benchmark.speed import separation_speed, training_speed
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.files import atomic_path
-from asteroid_ucr.flops import gflop_per_second
+from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.flops import gflop_per_second
 
 MINUTE = 60.0
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from asteroid_ucr.codecs.base import Codec
-from asteroid_ucr.codecs.encodec import EncodecCodec, OwnCodec
+from asteroid_ucr.codecs.mdct import MdctCodec
 from asteroid_ucr.codecs.mel import MelCodec
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
-CODECS: dict[str, type[Codec]] = {
+
+def _encodec(**options: Any) -> Codec:
+    # PyPI's package `encodec` is licensed CC BY-NC 4.0: it is imported only where it is asked for.
+    from asteroid_ucr.codecs.encodec import EncodecCodec
+
+    return EncodecCodec(**options)
+
+
+CODECS: dict[str, Callable[..., Codec]] = {
     "mel": MelCodec,
-    "encodec_24khz": EncodecCodec,
-    "ucr_24khz": OwnCodec,
+    "mdct": MdctCodec,
+    "encodec_24khz": _encodec,
 }
 
 
@@ -20,11 +29,11 @@ def build_codec(name: str, **options: Any) -> Codec:
     """Builds a codec by name.
 
     Args:
-        name: "mel" (needs no weights), "encodec_24khz", or "ucr_24khz" (bundled).
-        **options: of the codec's constructor.
+        name: "mel" or "mdct", which need no weights, or "encodec_24khz".
+        **options: Arguments of the codec's constructor.
 
     Raises:
-        UserError: if there is no such codec or option, or its weights are missing.
+        UserError: If there is no such codec or option, or its weights are missing.
     """
     if name == "encodec_48khz":
         raise UserError(
@@ -39,4 +48,4 @@ def build_codec(name: str, **options: Any) -> Codec:
         raise UserError(f"codec {name!r} does not take these options: {error}.") from error
 
 
-__all__ = ["CODECS", "Codec", "EncodecCodec", "MelCodec", "OwnCodec", "build_codec"]
+__all__ = ["CODECS", "Codec", "MdctCodec", "MelCodec", "build_codec"]

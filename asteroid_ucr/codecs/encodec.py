@@ -1,11 +1,9 @@
-"""EnCodec's latents (Défossez et al. 2022): with the published weights, or with our own."""
+"""EnCodec's latents (Défossez et al. 2022), with the published weights."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,8 +12,6 @@ from urllib.error import URLError
 import torch
 import torch.nn.functional as F
 from encodec import EncodecModel
-from encodec.modules import SEANetDecoder, SEANetEncoder
-from encodec.quantization import ResidualVectorQuantizer
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils import remove_weight_norm
@@ -28,16 +24,11 @@ from asteroid_ucr.codecs.huggingface import (
     is_huggingface,
     read_huggingface,
 )
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.files import atomic_path
+from asteroid_ucr.utils.errors import UserError
 
 PUBLISHED_FILE = "encodec_24khz-d7cc33bc.th"  # the name holds the start of its SHA-256
 PUBLISHED_URL = f"https://dl.fbaipublicfiles.com/encodec/v0/{PUBLISHED_FILE}"
 BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)
-BUNDLED_WEIGHTS = Path(__file__).parents[1] / "models" / "codec_ucr_24khz.pth"
-_KIND = "asteroid-ucr codec v1"
-# What the quantiser needs only to go on learning; a codec file holds its codebooks alone.
-_LEARNING_STATE = ("cluster_size", "embed_avg")
 _UNREADABLE = (
     RuntimeError,
     ValueError,
@@ -85,7 +76,7 @@ class EncodecCodec(Codec):
                 f"one of {', '.join(map(str, BANDWIDTHS))} kbit/s."
             )
         self.bandwidth = bandwidth
-        self.model = self._load(weights, codec_dir)
+        self.model = load_weights(weights) if weights else load_published(codec_dir)
         self._fingerprint = self._digest()
         # Weights that no longer learn need no normalisation, whose modules cannot be copied.
         for module in self.model.modules():
@@ -94,9 +85,6 @@ class EncodecCodec(Codec):
         self.model.eval().requires_grad_(False)
         if bandwidth:
             self.model.set_target_bandwidth(bandwidth)
-
-    def _load(self, weights: str | None, codec_dir: str | None) -> EncodecModel:
-        return load_weights(weights) if weights else load_published(codec_dir)
 
     def train(self, mode: bool = True) -> EncodecCodec:
         """Stays in evaluation mode: in training mode EnCodec's quantiser moves its codebooks."""
@@ -132,141 +120,6 @@ class EncodecCodec(Codec):
     def decode(self, latents: Tensor, length: int) -> Tensor:
         wav = run_in_chunks(self.model.decoder.model, latents)[..., :length]
         return F.pad(wav, (0, length - wav.shape[-1]))
-
-
-class OwnCodec(EncodecCodec):
-    """A codec of EnCodec's kind and any width, trained by `egs/slakh_ucr/train_codec.py`.
-
-    It has the shape of EnCodec 24 kHz (128 channels, 75 frames/s) and its bandwidths. The package
-    has weights of its own under the MIT licence; `models/codec_ucr_24khz.md` describes them.
-
-    Args:
-        bandwidth: in kbit/s, one of 1.5, 3, 6, 12, 24; 0 gives un-quantised latents.
-        codec_dir: has no effect here: nothing is downloaded. It is taken because every recipe
-            passes it.
-        weights: a codec file; None takes the package's own, wherever it is installed.
-    """
-
-    name = "ucr_24khz"
-
-    def __init__(
-        self, bandwidth: float = 0.0, codec_dir: str | None = None, weights: str | None = None
-    ):
-        super().__init__(bandwidth, codec_dir, weights)
-        self.weights = weights
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"bandwidth": self.bandwidth, "weights": self.weights}
-
-    def _load(self, weights: str | None, codec_dir: str | None) -> EncodecModel:
-        return load_codec(BUNDLED_WEIGHTS if weights is None else weights)
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What distinguishes one network of EnCodec's kind from another.
-
-    All have one audio channel at 24 kHz, 128 latent channels, strides 2, 4, 5, 8, causal
-    convolutions and weight normalisation.
-
-    Attributes:
-        n_filters: width at the audio's rate; it doubles at each stride. EnCodec has 32.
-        n_residual_layers: residual blocks before each stride. EnCodec has 1.
-        lstm: recurrent layers at the latents' rate. EnCodec has 2.
-        true_skip: identities in the residual blocks, where EnCodec has convolutions.
-        bins: entries of a codebook; 1024 give 0.75 kbit/s each.
-        n_q: number of codebooks; 32 of 1024 entries give 24 kbit/s.
-    """
-
-    n_filters: int = 32
-    n_residual_layers: int = 1
-    lstm: int = 2
-    true_skip: bool = False
-    bins: int = 1024
-    n_q: int = 32
-
-
-def build_network(
-    architecture: Architecture, kmeans_iters: int = 50, threshold_ema_dead_code: float = 2
-) -> EncodecModel:
-    """An untrained network, made of the modules of the package `encodec`.
-
-    Args:
-        architecture: its size.
-        kmeans_iters: of a codebook's first fit.
-        threshold_ema_dead_code: entries chosen less often than this per step are drawn anew.
-    """
-    common = {
-        "dimension": EncodecCodec.channels,
-        "n_filters": architecture.n_filters,
-        "n_residual_layers": architecture.n_residual_layers,
-        "lstm": architecture.lstm,
-        "true_skip": architecture.true_skip,
-        "ratios": [8, 5, 4, 2],
-        "causal": True,
-        "norm": "weight_norm",
-    }
-    quantizer = ResidualVectorQuantizer(
-        dimension=EncodecCodec.channels,
-        n_q=architecture.n_q,
-        bins=architecture.bins,
-        kmeans_iters=kmeans_iters,
-        threshold_ema_dead_code=threshold_ema_dead_code,
-    )
-    return EncodecModel(
-        SEANetEncoder(**common),
-        SEANetDecoder(**common),
-        quantizer,
-        list(BANDWIDTHS),
-        EncodecCodec.sample_rate,
-        channels=1,
-    )
-
-
-def save_codec(path: str | Path, architecture: Architecture, state: Mapping[str, Tensor]) -> None:
-    """Writes a codec file: the architecture and the weights, plain types only.
-
-    Codebooks, most of it, are in half precision. Convolutions are not: where large offsets cancel
-    (`asteroid_ucr.training.codec_transform`), its rounding would be heard.
-    """
-    # Codebook entries that were never chosen can lie beyond half precision's range: as infinities
-    # they would make every distance to the codebook NaN.
-    limit = torch.finfo(torch.half).max
-    kept = {
-        k: v.clamp(-limit, limit).half() if k.endswith("embed") else v
-        for k, v in state.items()
-        if not k.endswith(_LEARNING_STATE)
-    }
-    with atomic_path(path) as temporary:
-        torch.save(
-            {"kind": _KIND, "architecture": asdict(architecture), "state_dict": kept}, temporary
-        )
-
-
-def load_codec(path: str | Path) -> EncodecModel:
-    """Loads a codec file, building the network that it describes.
-
-    Raises:
-        UserError: if the file is missing, damaged or something else.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"Codec weights {path} do not exist: check the option codec.weights.")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(stored, dict) or stored.get("kind") != _KIND:
-            raise ValueError("it is of another kind")
-        model = build_network(Architecture(**stored["architecture"]))
-        state = {k: v.float() for k, v in stored["state_dict"].items()}
-        missing, foreign = model.load_state_dict(state, strict=False)
-        if foreign or any(not key.endswith(_LEARNING_STATE) for key in missing):
-            raise ValueError("its weights are not those of its architecture")
-    except _UNREADABLE as error:
-        raise UserError(
-            f"{path} is not a codec file of asteroid-ucr ({_first_line(error)}): give one that "
-            "egs/slakh_ucr/train_codec.py wrote."
-        ) from error
-    return model
 
 
 def load_published(codec_dir: str | Path | None = None) -> EncodecModel:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 # What config.json must say; a setting that it leaves out has this value there.

@@ -12,8 +12,8 @@ from weakref import WeakValueDictionary
 import lmdb
 import numpy as np
 
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.files import make_folder
+from asteroid_ucr.utils.atomic import make_folder
+from asteroid_ucr.utils.errors import UserError
 
 FORMAT = 1
 _METADATA = b"#metadata"  # "#" sorts before, and never starts, a track's name

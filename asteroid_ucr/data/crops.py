@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from asteroid_ucr.data.cache import LatentCache
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
 ATTEMPTS = 100  # crops drawn before one with a silent source is accepted
 

@@ -14,7 +14,7 @@ import soundfile as sf
 from tqdm import tqdm
 
 from asteroid_ucr.data import slakh
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.errors import UserError
 
 # Kind of fault -> what it means and what happens to it. The order is the report's order.
 KINDS = {

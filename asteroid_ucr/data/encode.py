@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from asteroid_ucr.audio import level_gain
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.data.cache import CacheMetadata, LatentCache
 from asteroid_ucr.data.slakh import SourceAudio, Track, load_tracks, read_sources
-from asteroid_ucr.errors import UserError
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
+from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.errors import UserError
 
 
 def cache_metadata(
@@ -78,7 +78,7 @@ def encode_split(
 ) -> list[str]:
     """Encodes the mixtures of a split; tracks that are in the cache already are kept.
 
-    Each track's mixture is brought to the training level (`asteroid_ucr.audio.level_gain`) first.
+    Each track's mixture is brought to the training level (`asteroid_ucr.utils.audio.level_gain`) first.
 
     Args:
         root: of the Slakh tree.

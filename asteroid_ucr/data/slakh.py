@@ -19,8 +19,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from asteroid_ucr.audio import read_audio, resample
-from asteroid_ucr.errors import UserError
+from asteroid_ucr.utils.audio import read_audio, resample
+from asteroid_ucr.utils.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 MIX_POLICIES = ("sum", "paper_mean")

@@ -9,9 +9,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.scores import scorable, si_sdr_matrix
+from asteroid_ucr.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from asteroid_ucr.audio import write_audio
 from asteroid_ucr.baselines.classical import classical_rows
-from asteroid_ucr.baselines.ours import model_rows
-from asteroid_ucr.baselines.rows import Row
-from asteroid_ucr.baselines.simple import (
+from asteroid_ucr.data.clips import Clip
+from asteroid_ucr.evaluation.assignment import Assignment, fit_assignment
+from asteroid_ucr.evaluation.model_rows import model_rows
+from asteroid_ucr.evaluation.reference_rows import (
     Codec,
     codec_roundtrip_row,
     mixture_row,
@@ -24,16 +24,16 @@ from asteroid_ucr.baselines.simple import (
     oracle_wiener_row,
     static_eq_row,
 )
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.assignment import Assignment, fit_assignment
-from asteroid_ucr.evaluation.clips import Clip
 from asteroid_ucr.evaluation.results import aggregate, describe
+from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.scoring import Estimates, score_lines
-from asteroid_ucr.evaluation.table import print_table
-from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.masking import MASK_RATE
+from asteroid_ucr.reports.tables import print_table
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.audio import write_audio
+from asteroid_ucr.utils.errors import UserError
 
 METRICS_CSV, METRICS_JSON, EXAMPLES = "all_metrics.csv", "final_metrics.json", "examples"
 

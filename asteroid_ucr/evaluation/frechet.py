@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asteroid_ucr.audio import resample
 from asteroid_ucr.codecs import Codec, build_codec
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.seeding import generator_for
+from asteroid_ucr.utils.audio import resample
+from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.seeding import generator_for
 
 WINDOW_SECONDS = 1.0
 # Latents of digital silence have no spread: their logarithm is bounded here, far below hiss.
@@ -72,7 +72,7 @@ class Distance:
 
 @cache
 def _default_codec() -> Codec:
-    return build_codec("ucr_24khz", bandwidth=0.0)
+    return build_codec("mdct")
 
 
 @torch.inference_mode()
@@ -86,7 +86,7 @@ def embed(wav: Tensor, sample_rate: int = 24_000, codec: Codec | None = None) ->
     Args:
         wav: `(time,)` or `(1, time)`.
         sample_rate: of `wav`; other rates than the codec's are resampled.
-        codec: whose latents to take; None takes the package's own codec, un-quantised.
+        codec: whose latents to take; None takes `mdct`.
 
     Returns:
         `(seconds, 2 · channels)`; what is left of the last second is not used.

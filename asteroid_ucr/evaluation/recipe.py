@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from asteroid_ucr.baselines.demucs import demucs_row
-from asteroid_ucr.baselines.trained import trained_rows
 from asteroid_ucr.config import RecipeConfig
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.clips import slakh_clips
+from asteroid_ucr.data.clips import slakh_clips
 from asteroid_ucr.evaluation.evaluate import assign_components, evaluate
-from asteroid_ucr.files import atomic_path
+from asteroid_ucr.evaluation.trained_rows import trained_rows
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.errors import UserError
 
 
 def evaluate_runs(
@@ -44,7 +44,7 @@ def evaluate_runs(
         UserError: if a run is not there, a baseline or the data cannot be used.
     """
     data, settings = config.data, config.evaluation
-    options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
+    options = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
     models = {run: UCRSeparator.from_pretrained(str(exp_dir / run), **options) for run in runs}
     common = {
         "sources": data.sources,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from asteroid_ucr.baselines.rows import Row
+from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.evaluation.scores import BSS_HOP, BSS_SECONDS, SCORES, SILENCE_DBFS
 from asteroid_ucr.evaluation.statistics import INTERVAL_METHOD, summarise
 

@@ -15,9 +15,9 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from torch import Tensor
 
-from asteroid_ucr.baselines.rows import Row
-from asteroid_ucr.baselines.simple import Codec, codec_roundtrip, masked
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
+from asteroid_ucr.evaluation.reference_rows import Codec, codec_roundtrip, masked
+from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.evaluation.scores import SCORES, score_clip, silent
 from asteroid_ucr.evaluation.statistics import frequency_share
 from asteroid_ucr.masking import stft

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asteroid_ucr.audio import level_gain, read_audio, write_audio
-from asteroid_ucr.errors import UserError
 from asteroid_ucr.generation.sampling import STEPS
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.audio import level_gain, read_audio, write_audio
+from asteroid_ucr.utils.errors import UserError
 
 SECONDS = 10.0  # where nothing that is given has a length
 BATCH = 8  # generated together

@@ -12,10 +12,10 @@ from einops import rearrange
 from torch import Tensor
 
 from asteroid_ucr import iadb
-from asteroid_ucr.audio import level_gain
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.inference import CHUNK_SECONDS, OVERLAP_SECONDS, crossfade
-from asteroid_ucr.seeding import generator_for
+from asteroid_ucr.files import CHUNK_SECONDS, OVERLAP_SECONDS, crossfade
+from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.seeding import generator_for
 
 if TYPE_CHECKING:
     from asteroid_ucr.separator import UCRSeparator

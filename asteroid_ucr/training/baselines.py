@@ -16,16 +16,16 @@ from einops import rearrange
 from jsonargparse import Namespace
 from torch import Tensor
 
-from asteroid_ucr.asteroid_model import SeparatorModel
+from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.baselines.config import ConvTasNetRecipe, HDemucsRecipe
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator, HDemucsSeparator
 from asteroid_ucr.config import RecipeConfig, TrainingConfig, parse_recipe, recipe_parser
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import stem_metadata, stems_of
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.training.solo_system import SoloSystem
+from asteroid_ucr.solos.loss import SoloSystem
 from asteroid_ucr.training.system import StepwiseSystem
 from asteroid_ucr.training.train import build_model, cache_folder, latent_caches, train_model
+from asteroid_ucr.utils.errors import UserError
 
 
 class SupervisedSystem(StepwiseSystem):
@@ -97,7 +97,7 @@ class Baseline:
 
     Attributes:
         label: name for people.
-        group: of its row, one of `asteroid_ucr.baselines.rows.GROUPS`.
+        group: of its row, one of `asteroid_ucr.evaluation.rows.GROUPS`.
         note: what it is, in half a sentence.
         recipe: the class of its configuration.
         build: makes the untrained model.

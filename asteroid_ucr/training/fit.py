@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader
 
 from asteroid_ucr.config import TrainingConfig
 from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.data.crops import RandomCrops
-from asteroid_ucr.data.solos.sums import SoloSums
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.training.components import ComponentCache
+from asteroid_ucr.solos.sums import SoloSums
 from asteroid_ucr.training.system import StepwiseSystem, WarmEMA, build_scheduler
+from asteroid_ucr.utils.errors import UserError
 
 VALIDATION_SEED = 2**31  # crops unlike those of any training seed
 

@@ -11,10 +11,10 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from asteroid_ucr.asteroid_model import SeparatorModel
+from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.prior import draw_masks
-from asteroid_ucr.seeding import generator_for
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.seeding import generator_for
 
 
 class StepwiseSystem(System):

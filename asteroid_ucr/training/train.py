@@ -10,19 +10,19 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from asteroid_ucr.asteroid_model import SeparatorModel
+from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import RecipeConfig, record_config
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import cache_metadata
-from asteroid_ucr.data.solos.library import read_solos
-from asteroid_ucr.data.solos.sums import SoloSums
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.solos.library import read_solos
+from asteroid_ucr.solos.loss import SoloSystem
+from asteroid_ucr.solos.sums import SoloSums
 from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoint, fit
-from asteroid_ucr.training.solo_system import SoloSystem
 from asteroid_ucr.training.system import DecompositionSystem, StepwiseSystem
+from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.errors import UserError
 
 
 def cache_folder(config: RecipeConfig, split: str) -> Path:

@@ -10,15 +10,15 @@ import torch
 
 from asteroid_ucr.config import RecipeConfig, record_config
 from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.components import ComponentCache, encoder_digest
 from asteroid_ucr.data.encode import cache_metadata
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.training.components import ComponentCache, encoder_digest
 from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoint, fit
 from asteroid_ucr.training.render_gain import measure_render_gain
 from asteroid_ucr.training.system import PriorSystem
 from asteroid_ucr.training.train import cache_folder
+from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.errors import UserError
 
 FOLDER = "prior"  # of the run, inside the experiment's folder
 
@@ -44,7 +44,7 @@ def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto")
     exp_dir, settings = Path(exp_dir), config.prior
     if not 0 <= settings.all_masked <= 1:
         raise UserError(f"prior.all_masked {settings.all_masked:g} must lie between 0 and 1.")
-    options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
+    options = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
     model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
     if model.sources != config.data.sources:
         raise UserError(

@@ -12,9 +12,9 @@ from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import parse_recipe, recipe_parser
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.encode import cache_metadata, encode_split
-from asteroid_ucr.data.solos.find import find_solos
-from asteroid_ucr.data.solos.library import write_solos, write_stems
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.solos.find import find_solos
+from asteroid_ucr.solos.library import write_solos, write_stems
 from asteroid_ucr.training.train import cache_folder
 
 

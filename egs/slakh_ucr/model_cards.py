@@ -8,7 +8,7 @@ import yaml
 
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.config import parse_recipe, recipe_parser
-from asteroid_ucr.evaluation.model_card import write_model
+from asteroid_ucr.reports.cards import write_model
 from asteroid_ucr.separator import UCRSeparator
 
 

@@ -55,7 +55,7 @@ models=(drums-bass drums-piano bass-piano drums-piano-bass)
 sources() { echo "[${1//-/, }]"; }
 
 if run 0 "songs"; then
-  fonts=("$("$python" -c 'from asteroid_ucr.data.minislakh.render import default_soundfont as f; print(f())')")
+  fonts=("$("$python" -c 'from asteroid_ucr.minislakh.render import default_soundfont as f; print(f())')")
   for font in $soundfonts; do fonts+=("$(absolute "$font")"); done
   "$python" local/make_minislakh.py --out data/bundled --seed 1 --songs "$songs" \
     --seconds "$seconds" --soundfont "${fonts[@]}"

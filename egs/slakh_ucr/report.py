@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from asteroid_ucr.cli import exit_code
-from asteroid_ucr.evaluation.package import write_package
-from asteroid_ucr.evaluation.report import write_report
+from asteroid_ucr.reports.page import write_report
+from asteroid_ucr.reports.publish import write_package
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--exp_dir", required=True, type=Path, help="folder of an evaluated experiment")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.evaluation.recipe import save
-from asteroid_ucr.files import make_folder
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.atomic import make_folder
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True, help="file, or folder that holds best_model.pth")

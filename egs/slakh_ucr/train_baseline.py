@@ -3,8 +3,8 @@
 import sys
 
 from asteroid_ucr.cli import exit_code
-from asteroid_ucr.errors import UserError
 from asteroid_ucr.training.baselines import parse_baseline, train_baseline
+from asteroid_ucr.utils.errors import UserError
 
 
 def main() -> None:

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asteroid_ucr.audio import level_gain, write_audio
 from asteroid_ucr.config import GenerationConfig
-from asteroid_ucr.evaluation.clips import Clip
+from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.generation.coherence import chroma_agreement, onset_correlation
 from asteroid_ucr.evaluation.generation.sounds import Sounds
 from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.generation.sampling import make_plan, render, sample_latents
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.audio import level_gain, write_audio
 
 EXAMPLES = "generation_examples"
 BATCH = 8  # generated together

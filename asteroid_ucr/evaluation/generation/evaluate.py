@@ -14,12 +14,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asteroid_ucr.audio import level_gain, read_audio, write_audio
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.config import GenerationConfig
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.clips import Clip
-from asteroid_ucr.evaluation.figures import spectrogram_page, steps_picture
+from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.generation.accompaniment import (
     BATCH,
     EXAMPLES,
@@ -36,10 +33,13 @@ from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
 from asteroid_ucr.evaluation.generation.sounds import Sounds
 from asteroid_ucr.evaluation.generation.table import print_generation
 from asteroid_ucr.evaluation.statistics import summarise
-from asteroid_ucr.files import atomic_path, make_folder
 from asteroid_ucr.generation.sampling import make_plan, render, sample_latents
-from asteroid_ucr.seeding import generator_for
+from asteroid_ucr.reports.figures import spectrogram_page, steps_picture
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.audio import level_gain, read_audio, write_audio
+from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.seeding import generator_for
 
 LINES_CSV, RESULTS_JSON = "generation.csv", "generation.json"
 RENDERED = "rendered from z"  # what the denoiser makes of the true component latents

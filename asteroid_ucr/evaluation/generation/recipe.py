@@ -10,13 +10,13 @@ import torch
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import RecipeConfig
 from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.clips import slakh_clips
+from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.data.encode import cache_metadata
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.clips import slakh_clips
 from asteroid_ucr.evaluation.generation.evaluate import evaluate_generation
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.training.components import ComponentCache
 from asteroid_ucr.training.train import cache_folder
+from asteroid_ucr.utils.errors import UserError
 
 
 def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
         UserError: if there is no model with a prior, or the data cannot be used.
     """
     data, settings = config.data, config.generation
-    options = {"codec_dir": config.codec.dir} if config.codec.name != "mel" else {}
+    options = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
     model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
@@ -57,7 +57,7 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
         for split in ("train", "test")
     )
     own = config.codec.options() if settings.embedding == config.codec.name else {}
-    unquantised = {} if settings.embedding == "mel" else {"bandwidth": 0.0}
+    unquantised = {"bandwidth": 0.0} if settings.embedding == "encodec_24khz" else {}
     embedding = build_codec(settings.embedding, **{**own, **unquantised})
     model = model.to(device)
     return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding)

@@ -8,8 +8,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from asteroid_ucr.audio import read_audio
-from asteroid_ucr.evaluation import figures
 from asteroid_ucr.evaluation.generation.accompaniment import EXAMPLES
 from asteroid_ucr.evaluation.generation.evaluate import RESULTS_JSON
 from asteroid_ucr.evaluation.generation.table import (
@@ -19,6 +17,8 @@ from asteroid_ucr.evaluation.generation.table import (
     protocol_line,
     sentences,
 )
+from asteroid_ucr.reports import figures
+from asteroid_ucr.utils.audio import read_audio
 
 # What is heard of an accompaniment, in this order, and its names.
 HEARD = {

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.codecs import Codec, build_codec
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.table import Cell, cell, load_results, protocol_line
-from asteroid_ucr.files import atomic_path
-from asteroid_ucr.flops import gflop_per_second
+from asteroid_ucr.reports.tables import Cell, cell, load_results, protocol_line
+from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.flops import gflop_per_second
 
 PREFIX = "train_ucr_codecs_"
 BEGIN, END = "<!-- tables: codec_table.py -->", "<!-- end of tables -->"

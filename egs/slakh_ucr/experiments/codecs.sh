@@ -24,7 +24,7 @@ experiment() { # NAME, then options of the recipe
 
 extra=("$@")
 two="--data.sources [drums,bass]" three="--data.sources [drums,bass,piano]"
-for codec in ${CODECS:-mel ucr_24khz}; do
+for codec in ${CODECS:-mel mdct}; do
   experiment "${codec}_mean_2" --codec.name $codec $two --model.composition mean
   experiment "${codec}_mean_2_no_alpha" --codec.name $codec $two --model.composition mean \
     --model.time_embedding false

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from asteroid_ucr.cli import exit_code
-from asteroid_ucr.errors import UserError
 from asteroid_ucr.evaluation.generation.table import to_markdown
-from asteroid_ucr.files import atomic_path
+from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.errors import UserError
 
 PICTURES = {
     "generation_steps.png": "Fréchet distance of generations from nothing by number of steps",

@@ -11,8 +11,8 @@ import soundfile as sf
 
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.data.slakh import Track, load_tracks, read_sources
-from asteroid_ucr.data.solos.library import RECORD
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
+from asteroid_ucr.solos.library import RECORD
 
 PURE = 0.99
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pandas as pd
 
 from asteroid_ucr.baselines.hpss import hpss_row
-from asteroid_ucr.baselines.ours import model_rows
-from asteroid_ucr.baselines.simple import mixture_row, oracle_codec_mask_row, static_eq_row
 from asteroid_ucr.cli import exit_code
-from asteroid_ucr.errors import UserError
-from asteroid_ucr.evaluation.clips import slakh_clips
+from asteroid_ucr.data.clips import slakh_clips
 from asteroid_ucr.evaluation.evaluate import assign_components
+from asteroid_ucr.evaluation.model_rows import model_rows
+from asteroid_ucr.evaluation.reference_rows import mixture_row, oracle_codec_mask_row, static_eq_row
 from asteroid_ucr.evaluation.scoring import score_lines
 from asteroid_ucr.evaluation.statistics import summarise
-from asteroid_ucr.files import atomic_path
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.errors import UserError
 
 BEGIN, END = "<!-- table: solos_table.py -->", "<!-- end of table -->"
 KINDS = ("drums-bass", "drums-piano", "bass-piano", "drums-piano-bass")

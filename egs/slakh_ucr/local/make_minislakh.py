@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from asteroid_ucr.cli import exit_code
-from asteroid_ucr.data.minislakh import build
+from asteroid_ucr.minislakh import build
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", required=True, help="folder of the collection")

@@ -1,0 +1,127 @@
+"""What this package's separators share: Asteroid's contract, without Asteroid 0.7's faults."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from asteroid.models import BaseModel, get
+from torch import Tensor
+
+from asteroid_ucr.pretrained import load_checkpoint
+from asteroid_ucr.utils.errors import UserError
+
+Model = TypeVar("Model", bound="SeparatorModel")
+
+
+class SeparatorModel(BaseModel):
+    """An `asteroid.models.BaseModel` from waveforms `(batch, 1, time)` to `(batch, n_src, time)`.
+
+    Attributes:
+        sources: names of the outputs, in order.
+        budget: what its training cost, as `asteroid_ucr.training.train` recorded it; None for
+            a model that was not trained here. It is saved with the model.
+    """
+
+    sources: list[str]
+    budget: dict[str, Any] | None = None
+
+    @property
+    def n_src(self) -> int:
+        """Number of sources."""
+        return len(self.sources)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @staticmethod
+    def _as_batch(wav: Tensor) -> Tensor:
+        """`(time,)`, `(batch, time)` or `(batch, 1, time)` to `(batch, 1, time)`."""
+        if wav.ndim == 1:
+            wav = wav[None, None]
+        elif wav.ndim == 2:
+            wav = wav[:, None]
+        if wav.ndim != 3 or wav.shape[1] != 1:
+            raise UserError(
+                f"The waveform has shape {tuple(wav.shape)}: give (batch, 1, time) or (batch, "
+                "time); average the channels, or let the command `asteroid-ucr separate` keep them."
+            )
+        if wav.shape[-1] == 0:
+            raise UserError("The waveform has zero length: it holds no samples.")
+        return wav
+
+    @torch.no_grad()
+    def torch_separate(self, wav: Tensor, **options: Any) -> Tensor:
+        """Separates on the model's device and returns on the input's.
+
+        Unlike Asteroid's function of this name, the outputs are not rescaled by their L1 norm: they
+        add up to the mixture as they are, and silence stays silence.
+        """
+        return self.forward_wav(wav.to(self.device), **options).to(wav.device)
+
+    def separate(self, wav: Any, **options: Any) -> Any:
+        """Separates a tensor, an array or, as Asteroid does, a file."""
+        if isinstance(wav, str):
+            return super().separate(wav, **options)
+        if isinstance(wav, Tensor):
+            return self.torch_separate(wav, **options)
+        return self.numpy_separate(wav, **options)
+
+    def numpy_separate(self, wav: Any, **options: Any) -> Any:
+        """`torch_separate` for numpy arrays."""
+        return self.torch_separate(torch.from_numpy(wav), **options).numpy()
+
+    def serialize(self) -> dict[str, Any]:
+        """The model as plain types, which `torch.load` reads with `weights_only`."""
+        conf = super().serialize()
+        conf["state_dict"] = {key: value.cpu() for key, value in conf["state_dict"].items()}
+        versions = conf["infos"]["software_versions"]
+        conf["infos"]["software_versions"] = {key: str(value) for key, value in versions.items()}
+        if self.budget is not None:
+            conf["infos"]["budget"] = dict(self.budget)
+        return conf
+
+    @classmethod
+    def from_pretrained(cls: type[Model], name_or_conf: Any, *args: Any, **kwargs: Any) -> Model:
+        """Loads a model.
+
+        Args:
+            name_or_conf: a bundled model's name, the path of a checkpoint or of an experiment
+                folder, a Hugging Face id ("user/model"), or what `serialize` returns.
+            *args: passed to Asteroid's loader.
+            **kwargs: constructor arguments that overrule the stored ones.
+
+        Raises:
+            UserError: if there is no such model, or the file holds none of this class
+                (`SeparatorModel` itself takes any of its subclasses).
+        """
+        conf = name_or_conf if isinstance(name_or_conf, dict) else load_checkpoint(name_or_conf)
+        name = str(conf.get("model_name"))
+        if name != cls.__name__ and not (cls is SeparatorModel and _is_separator(name)):
+            raise UserError(f"{name_or_conf} holds a {name}, no {cls.__name__}.")
+        budget = conf.get("infos", {}).get("budget")
+        conf = {**conf, "model_args": {**conf["model_args"], **kwargs}}
+        model = super().from_pretrained(conf, *args).eval()
+        model.budget = budget
+        return model
+
+
+def describe_budget(budget: dict[str, Any] | None) -> str:
+    """A training's budget in words, for the notes beside the scores; empty where none is known."""
+    if budget is None:
+        return ""
+    hours = budget["steps"] * budget["batch_size"] * budget["crop_seconds"] / 3600
+    return (
+        f"{budget['parameters'] / 1e6:.2f} M parameters, trained in {budget['steps']} steps of "
+        f"{budget['batch_size']} × {budget['crop_seconds']:g} s ({hours:.1f} h of audio) and "
+        f"{budget['minutes']:.0f} min on {budget['device']}"
+    )
+
+
+def _is_separator(name: str) -> bool:
+    try:
+        return issubclass(get(name), SeparatorModel)
+    except (ValueError, TypeError):  # not registered with Asteroid, or not a class
+        return False

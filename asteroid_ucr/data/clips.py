@@ -1,0 +1,201 @@
+"""Clips to score: mixtures with their true sources, from Slakh trees or plain folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import torch
+from torch import Tensor
+
+from asteroid_ucr.data.slakh import Track, load_tracks, read_sources
+from asteroid_ucr.masking import MASK_RATE
+from asteroid_ucr.utils.audio import read_audio
+from asteroid_ucr.utils.errors import UserError
+
+CLIP_SUFFIXES = (".wav", ".flac")
+
+
+@dataclass
+class Clip:
+    """One mixture and the sources that are in it.
+
+    Attributes:
+        name: unique name, such as "Track01876_003".
+        track: what the clip was cut from. Clips of one track are not independent, so the
+            statistics average over them first.
+        mixture: `(time,)`, full scale at ±1.
+        references: true sources `(n_src, time)`, in the order of `sources`.
+        sources: names of the sources.
+        sample_rate: in Hz.
+        mix: how the mixture was made: "sum", "paper_mean" or "file" (a recording of its own).
+        folder: the folder that the clip was read from, if it is a folder of its own.
+    """
+
+    name: str
+    track: str
+    mixture: Tensor
+    references: Tensor
+    sources: tuple[str, ...]
+    sample_rate: int = MASK_RATE
+    mix: str = "sum"
+    folder: Path | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the mixture in seconds."""
+        return self.mixture.shape[-1] / self.sample_rate
+
+
+def slakh_clips(
+    root: str | Path,
+    split: str,
+    sources: Sequence[str],
+    seconds: float = 7.0,
+    mix: str = "sum",
+    max_clips: int | None = None,
+    allow_shared_midi: bool = False,
+    sample_rate: int = MASK_RATE,
+) -> Iterator[Clip]:
+    """Cuts the tracks of a Slakh2100 tree into consecutive segments that do not overlap.
+
+    Segments in which a source is silent are kept: how a separator treats them is part of its
+    quality. Tracks that do not have all the sources are passed over, as is the rest of a track
+    that is shorter than a segment. With `max_clips`, tracks take turns (the first segment of every
+    track, then the second, …), so that a few clips still cover many tracks.
+
+    Args:
+        root: folder of the tree.
+        split: "train", "validation" or "test".
+        sources: instrument classes, lower-case.
+        seconds: length of a segment.
+        mix: policy that makes the mixture, "sum" or "paper_mean" (see `data.slakh`).
+        max_clips: how many segments to give at most.
+        allow_shared_midi: keep tracks whose MIDI is also in the training split.
+        sample_rate: in Hz.
+
+    Yields:
+        Clips of `round(seconds * sample_rate)` samples.
+
+    Raises:
+        UserError: if the folder is no Slakh tree, or no track has all the sources.
+    """
+    length = round(seconds * sample_rate)
+    found = False
+    for track, index in _turns(
+        [
+            track
+            for track in load_tracks(root, split, allow_shared_midi=allow_shared_midi)
+            if all(track.stem_paths(source) for source in sources)
+        ],
+        length,
+        sources,
+        sample_rate,
+        max_clips,
+    ):
+        audio = read_sources(track, sources, sample_rate, mix=mix)
+        for start in index:
+            span = slice(start * length, (start + 1) * length)
+            found = True
+            yield Clip(
+                name=f"{track.name}_{start:03d}",
+                track=track.name,
+                mixture=audio.mixture[span].clone(),
+                references=audio.references[:, span].clone(),
+                sources=tuple(sources),
+                sample_rate=sample_rate,
+                mix=mix,
+            )
+    if not found:
+        raise UserError(
+            f"{root} ({split}) has no track of at least {seconds:g} s with {', '.join(sources)}: "
+            "choose other sources, or a shorter segment."
+        )
+
+
+def _turns(
+    tracks: Sequence[Track],
+    length: int,
+    sources: Sequence[str],
+    sample_rate: int,
+    max_clips: int | None,
+) -> list[tuple[Track, list[int]]]:
+    """Which segments to cut from each track: `(track, segment numbers)`, track by track."""
+    counts = []
+    for track in tracks:
+        # Headers alone tell the length: reading all audio to choose a few clips would be slow.
+        info = [soundfile.info(path) for source in sources for path in track.stem_paths(source)]
+        counts.append(int(min(i.frames / i.samplerate for i in info) * sample_rate) // length)
+    total = sum(counts) if max_clips is None else max_clips
+    chosen: list[list[int]] = [[] for _ in tracks]
+    turns = [(n, t) for n in range(max(counts, default=0)) for t in range(len(tracks))]
+    for number, t in [turn for turn in turns if turn[0] < counts[turn[1]]][:total]:
+        chosen[t].append(number)
+    return [(track, numbers) for track, numbers in zip(tracks, chosen, strict=True) if numbers]
+
+
+def folder_clips(
+    folder: str | Path, sources: Sequence[str], sample_rate: int = MASK_RATE
+) -> Iterator[Clip]:
+    """Reads clips stored as `CLIP/{mix.wav, drums.wav, …}`.
+
+    The mixture is `mix.wav` where there is one, else the sum of the sources. Clip folders without
+    all of the sources are passed over, and so are those that hold further sources of Slakh's
+    (a mixture of three is no mixture of two); files named `SOURCE_*.wav` do not count.
+
+    Args:
+        folder: one clip's folder, or a folder of them.
+        sources: names of the sources, as in the file names.
+        sample_rate: to resample to, in Hz.
+
+    Yields:
+        Clips, sorted by name; multi-channel files are averaged to mono.
+
+    Raises:
+        UserError: if no clip has all the sources, or a file cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name a folder of clips.")
+    found = False
+    for path in [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]:
+        names = {p.stem for p in path.iterdir() if p.suffix in CLIP_SUFFIXES}
+        stems = {name for name in names if "_" not in name} - {"mix", "mixture"}
+        if stems != set(sources):
+            continue
+        found = True
+        wavs = [_read(path, source, sample_rate) for source in sources]
+        mixed = [_read(path, name, sample_rate) for name in ("mix", "mixture") if name in names]
+        length = min(wav.shape[-1] for wav in [*wavs, *mixed])
+        references = torch.stack([wav[:length] for wav in wavs])
+        mixture = mixed[0][:length] if mixed else references.sum(0)
+        yield Clip(
+            name=path.name,
+            track=path.name,
+            mixture=mixture,
+            references=references,
+            sources=tuple(sources),
+            sample_rate=sample_rate,
+            mix="file" if mixed else "sum",
+            folder=path,
+        )
+    if not found:
+        raise UserError(
+            f"{folder} holds no clip with exactly the sources {', '.join(sources)} "
+            "(files such as CLIP/drums.wav): name another folder or other sources."
+        )
+
+
+def file_for(folder: Path, name: str) -> Path | None:
+    """The audio file `name` of a clip's folder, whichever format it has."""
+    paths = (folder / f"{name}{suffix}" for suffix in CLIP_SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _read(folder: Path, name: str, sample_rate: int) -> Tensor:
+    path = file_for(folder, name)
+    if path is None:
+        raise UserError(f"{folder} has no {name}.wav: add it, or choose other sources.")
+    return read_audio(path, sample_rate=sample_rate, mono=True)[0][0]

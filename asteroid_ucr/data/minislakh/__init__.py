@@ -1,5 +1,0 @@
-"""mini-Slakh: composed or given songs, rendered per stem, in the layout of Slakh2100."""
-
-from asteroid_ucr.data.minislakh.collection import build
-
-__all__ = ["build"]

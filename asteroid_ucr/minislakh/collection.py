@@ -1,0 +1,211 @@
+"""Builds a whole collection: splits, its record, resuming, workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from symusic import Synthesizer
+from tqdm import tqdm
+
+from asteroid_ucr.data.slakh import SPLITS, track_folders
+from asteroid_ucr.minislakh.midi_files import digest, find_midi, load_midi
+from asteroid_ucr.minislakh.render import SAMPLE_RATE, TimedNote, default_soundfont
+from asteroid_ucr.minislakh.song import compose
+from asteroid_ucr.minislakh.write import Recording, StemNotes, is_complete, write_track
+from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.errors import UserError
+
+# Raised whenever the same seed gives other songs than before.
+VERSION = 1
+RECORD = "minislakh.json"
+_LEFTOVER = re.compile(r"\.Track\d+\.\d+")
+
+
+def split_of(index: int) -> str:
+    """The split of a song: of every twenty, fourteen train, three validate and three test.
+
+    It depends on the number alone, so that a collection that grows keeps its splits; three songs
+    already give one of each.
+    """
+    place = index % 20
+    if place in (1, 8, 15):
+        return "validation"
+    return "test" if place in (2, 9, 16) else "train"
+
+
+def build(
+    out_dir: str | Path,
+    songs: int = 60,
+    seconds: float = 30.0,
+    seed: int = 0,
+    midi_dir: str | Path | None = None,
+    soundfonts: Sequence[str | Path] = (),
+    workers: int = 2,
+    progress: bool = True,
+) -> None:
+    """Writes a collection of songs to `out_dir/{train,validation,test}/TrackNNNNN`.
+
+    Song i depends on the seed and i alone: neither the number of songs nor of workers changes it.
+    Tracks that are there already are kept, so that an interrupted build goes on where it stopped,
+    and a collection can grow.
+
+    Args:
+        out_dir: an empty or new folder, or one that holds a collection of the same settings.
+        songs: number of songs; from three on every split has one. With `midi_dir`, at most so many.
+        seconds: length of a song; 2 or more. With `midi_dir`, at most so many.
+        seed: 0 or more.
+        midi_dir: folder with multi-track MIDI files to render instead of composed songs.
+        soundfonts: .sf2 or .sf3 files, of which each stem draws one; default the one that comes
+            with pretty_midi.
+        workers: threads, 1 or more.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: for numbers out of range, a missing or unreadable file, a folder without usable
+            MIDI files, or an `out_dir` that holds anything else or cannot be written.
+    """
+    for name, value, least in (
+        ("songs", songs, 1),
+        ("seconds", seconds, 2),
+        ("seed", seed, 0),
+        ("workers", workers, 1),
+    ):
+        if not value >= least or value == float("inf"):
+            raise UserError(f"--{name} is {value}: give a number of {least} or more.")
+    out, fonts = Path(out_dir), [_check_soundfont(f) for f in soundfonts or [default_soundfont()]]
+    settings = {
+        "version": VERSION,
+        "seed": seed,
+        "seconds": float(seconds),
+        "soundfont": " ".join(digest(font) for font in fonts),
+        "midi": None,
+    }
+    if midi_dir is None:
+        count, recording = songs, lambda index: compose_recording(seed, index, seconds)
+    else:
+        chosen, fingerprint = _choose_midi(Path(midi_dir), songs, seconds)
+        settings["midi"] = fingerprint
+        count, recording = len(chosen), chosen.__getitem__
+    wanted = {out / split_of(i) / f"Track{i + 1:05d}": i for i in range(count)}
+    _check_folder(out, settings, wanted)
+    for split in SPLITS:
+        make_folder(out / split)
+    with atomic_path(out / RECORD) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    missing = {folder: i for folder, i in wanted.items() if not is_complete(folder)}
+    _write_all(missing, recording, seed, fonts, workers, progress)
+
+
+def _write_all(
+    missing: dict[Path, int],
+    recording: Callable[[int], Recording],
+    seed: int,
+    fonts: Sequence[Path],
+    workers: int,
+    progress: bool,
+) -> None:
+    def work(item: tuple[Path, int]) -> None:
+        write_track(recording(item[1]), item[0], seed, fonts)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        done = pool.map(work, missing.items())
+        for _ in tqdm(
+            done, total=len(missing), desc="rendering", unit="song", disable=not progress
+        ):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def compose_recording(seed: int, index: int, seconds: float) -> Recording:
+    """Song `index` of a seed, in seconds, ready to be rendered."""
+    song = compose(seed, index, seconds)
+    stems = []
+    for part in song.parts:
+        notes = tuple(
+            TimedNote(
+                song.to_seconds(n.start),
+                max(0.02, min(song.to_seconds(n.length), seconds - song.to_seconds(n.start))),
+                n.pitch,
+                n.velocity,
+            )
+            for n in part.notes
+            if song.to_seconds(n.start) < seconds - 0.02
+        )
+        if notes:
+            stems.append(StemNotes(part.program, part.is_drum, notes))
+    name = f"minislakh {VERSION} {seed} {index}"
+    uuid = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+    return Recording(index, uuid, f"{song.style}/{uuid}.mid", song.tempo, seconds, tuple(stems))
+
+
+def _check_soundfont(soundfont: str | Path) -> Path:
+    path = Path(soundfont)
+    if not path.is_file():
+        raise UserError(f"--soundfont {path} is not a file: give an .sf2 or .sf3 file.")
+    try:
+        Synthesizer(str(path), SAMPLE_RATE, 4)
+    except Exception as error:
+        # The library's own errors are of no documented type.
+        raise UserError(f"--soundfont {path} is not a soundfont that can be read.") from error
+    return path
+
+
+def _choose_midi(folder: Path, songs: int, seconds: float) -> tuple[list[Recording], str]:
+    """The first usable files, and a fingerprint of all of them."""
+    files = find_midi(folder)
+    chosen: list[Recording] = []
+    for path, uuid in files:
+        if len(chosen) == songs:
+            break
+        found = load_midi(path, uuid, len(chosen), seconds, folder)
+        if found is not None:
+            chosen.append(found)
+    if not chosen:
+        raise UserError(
+            f"--midi_dir {folder} holds no usable file among its {len(files)} MIDI files: "
+            "give some that can be read and have two instruments or more."
+        )
+    names = " ".join(uuid for _, uuid in files)
+    return chosen, hashlib.md5(names.encode(), usedforsecurity=False).hexdigest()
+
+
+def _check_folder(out: Path, settings: dict[str, object], wanted: dict[Path, int]) -> None:
+    """Refuses a folder that holds anything but a part of this very collection."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file: give a folder to write the songs to.")
+    record = out / RECORD
+    if not record.is_file():
+        if any(out.iterdir()):
+            raise UserError(f"{out} is not empty and holds no mini-Slakh: give another folder.")
+        return
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{record} cannot be read: remove {out} or give another.") from error
+    if found != settings:
+        found = found if isinstance(found, dict) else {}
+        other = [key for key in settings if found.get(key) != settings[key]]
+        raise UserError(
+            f"{out} holds songs made with other settings ({', '.join(other) or 'unknown'}): give "
+            "another folder, or remove this one."
+        )
+    for split in SPLITS:
+        for folder in track_folders(out / split):
+            if folder not in wanted:
+                raise UserError(
+                    f"{folder} is not among the {len(wanted)} songs asked for: ask for more songs, "
+                    "or give another folder."
+                )
+        for entry in (out / split).glob(".Track*") if (out / split).is_dir() else ():
+            if _LEFTOVER.fullmatch(entry.name):
+                shutil.rmtree(entry, ignore_errors=True)

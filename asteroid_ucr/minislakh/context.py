@@ -1,0 +1,61 @@
+"""What a player knows about the bar to be played."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from asteroid_ucr.minislakh.harmony import Chord, chord_at
+from asteroid_ucr.minislakh.score import Section
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a song, as a player sees it.
+
+    Attributes:
+        start: first beat; `beats` long.
+        index: number of the bar within its section.
+        section: where in the song it is.
+        chords: chords of the whole song.
+        kicks: onsets of the bass drum, in beats from the start of the bar.
+        key: tonic's pitch class, and whether the song is in `minor`.
+        triplets: whether the beat is divided in three.
+        riff: chance that repeats with every pair of bars of sections of the same name, so that a
+            figure, once found, is kept.
+        free: chance that never repeats.
+    """
+
+    start: float
+    beats: float
+    index: int
+    section: Section
+    chords: list[Chord]
+    kicks: list[float]
+    key: int
+    minor: bool
+    triplets: bool
+    riff: np.random.Generator
+    free: np.random.Generator
+
+    @property
+    def closing(self) -> bool:
+        """Whether this is the last bar of its section."""
+        return self.index == self.section.bars - 1
+
+    def chord(self, offset: float = 0.0) -> Chord:
+        """The chord at an offset in beats from the start of the bar."""
+        return chord_at(self.chords, self.start + offset)
+
+    def spans(self) -> list[tuple[float, float, Chord]]:
+        """Chords of this bar as (offset, length, chord), in beats."""
+        edges = [c.start - self.start for c in self.chords]
+        inner = [e for e in edges if 1e-6 < e < self.beats - 1e-6]
+        points = [0.0, *inner, self.beats]
+        return [(a, b - a, self.chord(a)) for a, b in pairwise(points)]
+
+    def loud(self, velocity: float) -> int:
+        """A velocity, scaled by the section's energy."""
+        return int(np.clip(round(velocity * (0.75 + 0.28 * self.section.energy)), 1, 127))

@@ -1,0 +1,121 @@
+"""Songs from the user's own MIDI files, instead of composed ones."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+
+from asteroid_ucr.minislakh.render import TimedNote
+from asteroid_ucr.minislakh.write import Recording, StemNotes
+from asteroid_ucr.utils.errors import UserError
+
+_SUFFIXES = (".mid", ".midi", ".kar")
+
+
+def digest(path: Path) -> str:
+    """The file's MD5 sum, which Slakh uses to identify MIDI files."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def find_midi(folder: str | Path) -> list[tuple[Path, str]]:
+    """All MIDI files below a folder with their digests, by path; copies of a file count once.
+
+    Raises:
+        UserError: if the folder does not exist or holds no MIDI file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"--midi_dir {folder} is not a folder: give one that holds .mid files.")
+    unique: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in _SUFFIXES and path.is_file():
+            try:
+                unique.setdefault(digest(path), path)
+            except OSError as error:
+                raise UserError(f"{path} cannot be read ({error.strerror}): mend it.") from error
+    if not unique:
+        raise UserError(f"--midi_dir {folder} holds no .mid, .midi or .kar file.")
+    return [(path, name) for name, path in unique.items()]
+
+
+def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> Recording | None:
+    """Reads the fullest stretch of a MIDI file.
+
+    Args:
+        path: the file.
+        uuid: its digest.
+        index: number of the song in the collection.
+        seconds: length of the stretch; a shorter file is taken whole.
+        root: the folder that `path` is named in relation to.
+
+    Returns:
+        The stretch in which the most instruments play for the longest, or None if the file cannot
+        be read or has fewer than two instruments with notes.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            midi = pretty_midi.PrettyMIDI(str(path))
+    except Exception:
+        # The parsers below raise errors of all kinds on damaged files.
+        return None
+    instruments = [instrument for instrument in midi.instruments if instrument.notes]
+    if len(instruments) < 2:
+        return None
+    start = _fullest(instruments, midi.get_end_time(), seconds)
+    length = min(seconds, max(1.0, midi.get_end_time() - start))
+    stems = []
+    for instrument in instruments:
+        notes = tuple(
+            TimedNote(
+                note.start - start,
+                min(end, start + length) - note.start,
+                int(note.pitch),
+                max(1, int(note.velocity)),
+            )
+            for note, end in zip(instrument.notes, _pedalled(instrument), strict=True)
+            if start <= note.start < start + length and note.end > note.start
+        )
+        if notes:
+            stems.append(StemNotes(int(instrument.program), bool(instrument.is_drum), notes))
+    if len(stems) < 2:
+        return None
+    tempo = float(midi.get_tempo_changes()[1][0]) if len(midi.get_tempo_changes()[1]) else 120.0
+    origin = path.relative_to(root).as_posix()
+    return Recording(index, uuid, origin, tempo, length, tuple(stems))
+
+
+def _fullest(instruments: list[pretty_midi.Instrument], end: float, seconds: float) -> float:
+    """Start of the stretch with the most instruments playing, in whole seconds."""
+    playing = np.zeros((len(instruments), int(end) + 2))
+    for row, instrument in zip(playing, instruments, strict=True):
+        for note in instrument.notes:
+            row[int(note.start) : int(note.end) + 1] = 1
+    window = int(np.ceil(seconds))
+    if playing.shape[1] <= window:
+        return 0.0
+    sums = np.convolve(playing.sum(0), np.ones(window), "valid")
+    return float(np.argmax(sums))
+
+
+def _pedalled(instrument: pretty_midi.Instrument) -> list[float]:
+    """Ends of the notes in seconds, held on while the sustain pedal (controller 64) is down."""
+    changes = sorted((c.time, c.value >= 64) for c in instrument.control_changes if c.number == 64)
+    if not changes or instrument.is_drum:
+        return [note.end for note in instrument.notes]
+    times = np.array([time for time, _ in changes])
+    ends = []
+    for note in instrument.notes:
+        last = int(np.searchsorted(times, note.end, "right")) - 1
+        end = note.end
+        if last >= 0 and changes[last][1]:
+            lifted = [time for time, down in changes[last + 1 :] if not down]
+            again = [n.start for n in instrument.notes if n.pitch == note.pitch and n.start >= end]
+            # A pedal that is never lifted would hold notes for ever.
+            end = min([note.end + 8.0, *lifted[:1], *([min(again)] if again else [])])
+        ends.append(max(end, note.end))
+    return ends

@@ -1,0 +1,1 @@
+"""Tables, pictures, pages and cards of what the evaluation measured."""

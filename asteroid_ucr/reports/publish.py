@@ -1,0 +1,58 @@
+"""Asteroid's publishable package: a model with its data, licences, scores and configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from asteroid_ucr.pretrained import load_checkpoint
+from asteroid_ucr.reports.tables import load_results
+from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.errors import UserError
+
+LICENSES = {
+    "mel": "MIT (asteroid-ucr).",
+    "encodec_24khz": "MIT (asteroid-ucr); needs EnCodec's weights, CC BY-NC 4.0 (Meta).",
+}
+
+
+def write_package(exp_dir: str | Path) -> Path:
+    """Writes `publish_dir/model.pth`, what `asteroid-upload` takes, with all that it records.
+
+    Asteroid's own `save_publishable` asks a person to publish and stores types that `torch.load`
+    refuses; the fields here are the same and plain.
+
+    Args:
+        exp_dir: folder of an evaluated experiment.
+
+    Returns:
+        The package's path.
+
+    Raises:
+        UserError: if the experiment is not evaluated, or the package cannot be written.
+    """
+    folder = Path(exp_dir)
+    results = load_results(folder)
+    model = load_checkpoint(folder)
+    configurations = sorted(folder.glob("seed*/conf.yml"))
+    if not configurations:
+        raise UserError(f"{folder} holds no trained run (seedN/conf.yml): run stage 2 first.")
+    config = yaml.safe_load(configurations[0].read_text())
+    protocol = results["protocol"]
+    ours = [row for row in results["rows"] if row["group"] == "ours"]
+    model |= {
+        "dataset": Path(config["data"]["root"]).name,
+        "task": "sep_" + "_".join(protocol["sources"]),
+        "licenses": LICENSES.get(config["codec"]["name"], LICENSES["mel"]),
+    }
+    model["infos"] |= {
+        "recipe_name": "asteroid-ucr/slakh_ucr",
+        "training_config": config,
+        "final_metrics": {row["label"]: row["scores"]["true"] for row in ours},
+    }
+    target = folder / "publish_dir" / "model.pth"
+    with atomic_path(target) as temporary:
+        torch.save(model, temporary)
+    return target

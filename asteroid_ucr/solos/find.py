@@ -1,0 +1,274 @@
+"""Finds passages in which one instrument plays alone, in mixtures whose instruments are named.
+
+A corpus of mixtures comes in kinds, such as drums with bass, drums with piano, and bass with piano.
+Which instruments a mixture has is known by name; stems are not. Music pauses: where the drums pause
+in a mixture of drums and bass, the bass plays alone. Pauses are found in rounds:
+
+1. A tagger for each instrument learns to tell windows of the kind of mixtures that lacks it from
+   those of the kinds that have it.
+2. In a mixture of A and B, windows in which A's tagger is surest that A is absent are taken for
+   solos of B.
+3. Taggers learn anew from what was found: windows of mixtures that lack an instrument, with and
+   without one of its solos added to them. So on for some rounds.
+
+In the end, of the kinds that have B, the one is used whose tagger is surest.
+
+A model that learnt from such solos hears more than a tagger. Given one, windows are ranked by both,
+by how sure A's tagger is and by how little of the window's energy the model gives to A; those to
+which it gives more than a few percent are dropped, of every kind of mixtures.
+
+The names also say which component of a model is which instrument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from asteroid_ucr.codecs import Codec
+from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from asteroid_ucr.separator import UCRSeparator
+
+WINDOW, HOP = 96, 24  # frames: 1.3 s holds a beat, and pauses are rarely much shorter
+BANDS = 32
+ROUNDS, DRAWS = 6, 1500  # rounds of taggers; windows of each class that a tagger learns from
+SHARE = 0.02  # of a kind's windows that are taken for an instrument's solos
+MODEL_SHARE = 0.05  # the same, at most, where a model helps to tell them
+MOST_ENERGY = 0.06  # of a solo that a model may give to the instrument that should pause
+FEWEST_SOLOS = 20
+_GAIN_DB = (-12.0, 8.0)  # of a solo that is added to a window, relative to the window
+_QUIET = 0.02  # mean latent below which a window is taken for silence
+
+Kind = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A passage of `WINDOW` latent frames.
+
+    Attributes:
+        kind: instruments of the mixture that it is of.
+        track: name of the track.
+        start: first frame.
+    """
+
+    kind: Kind
+    track: str
+    start: int
+
+
+def find_solos(
+    caches: Mapping[Kind, LatentCache],
+    codec: Codec,
+    seed: int = 0,
+    model: UCRSeparator | None = None,
+) -> dict[str, list[Window]]:
+    """Finds solos of all instruments.
+
+    Each track is used as one kind of mixture alone, so that none is heard in two versions.
+
+    Args:
+        caches: latents of mixtures by their instruments: all pairs of three or more instruments.
+        codec: that made them; its latents must have power.
+        seed: of the draws.
+        model: of all the instruments, trained on solos that were found without it.
+
+    Returns:
+        Windows in which one instrument plays alone, by its name.
+
+    Raises:
+        UserError: if the codec's latents have no power, a pair is missing, the model lacks an
+            instrument, or there is too little music.
+    """
+    if not codec.has_power:
+        raise UserError(
+            f"Solos are found by adding spectra, and the latents of {codec.name!r} are none: use "
+            "the codec 'mel'."
+        )
+    instruments = list(dict.fromkeys(name for kind in caches for name in kind))
+    if len(instruments) < 3 or set(map(frozenset, caches)) != _pairs(instruments):
+        raise UserError(
+            "Solos are found by comparing mixtures of two instruments each: name three or more "
+            f"instruments, not {', '.join(instruments)}."
+        )
+    if model is not None and not set(instruments) <= set(model.sources):
+        raise UserError(
+            f"The model separates {', '.join(model.sources)}: give one of {', '.join(instruments)}."
+        )
+    table, rng = _Windows(caches, codec), np.random.default_rng(seed)
+    solos: dict[str, np.ndarray] = {}
+    for _ in range(ROUNDS):
+        presence = {name: _presence(table, name, solos, rng) for name in instruments}
+        found = {name: _candidates(table, name, presence) for name in instruments}
+        solos = {name: np.concatenate([c for c, _ in kinds]) for name, kinds in found.items()}
+    if model is None:
+        solos = {name: min(kinds, key=lambda kind: kind[1])[0] for name, kinds in found.items()}
+    else:
+        energy = table.energy(model)
+        solos = {name: _heard(table, name, presence, energy) for name in instruments}
+    for name, windows in solos.items():
+        if len(windows) < FEWEST_SOLOS:
+            raise UserError(
+                f"Only {len(windows)} windows of {name} alone were found among the "
+                f"{len(table.windows)} of all mixtures, and {FEWEST_SOLOS} are needed: use more "
+                "tracks."
+            )
+    return {name: [table.windows[i] for i in windows] for name, windows in solos.items()}
+
+
+def _pairs(instruments: Sequence[str]) -> set[frozenset[str]]:
+    return {frozenset(pair) for pair in combinations(instruments, 2)}
+
+
+class _Windows:
+    """All windows that are not silent, and their features."""
+
+    def __init__(self, caches: Mapping[Kind, LatentCache], codec: Codec):
+        self._caches, self._codec = caches, codec
+        self.windows: list[Window] = []
+        features, halves = [], []
+        for place, (kind, cache) in enumerate(caches.items()):
+            for number, track in enumerate(cache.tracks[place :: len(caches)]):
+                latents = cache.crop(track, 0, 2**31)
+                for start in range(0, latents.shape[1] - WINDOW + 1, HOP):
+                    window = latents[:, start : start + WINDOW]
+                    if window.mean() >= _QUIET:
+                        self.windows.append(Window(kind, track, start))
+                        features.append(describe(window))
+                        halves.append(number % 2)
+        self.features = np.array(features)
+        self.halves = np.array(halves)  # of the tracks; taggers learn one and judge the other
+
+    def of(self, kinds: Sequence[Kind]) -> np.ndarray:
+        """Whether each window is of a mixture of one of these kinds."""
+        return np.array([window.kind in kinds for window in self.windows], dtype=bool)
+
+    def kinds_with(self, instrument: str) -> list[Kind]:
+        """Kinds of mixtures that have an instrument."""
+        return [kind for kind in self._caches if instrument in kind]
+
+    def describe_sum(self, first: int, second: int, gain_db: float) -> np.ndarray:
+        """Features of the sum of two windows, the second so much louder than the first."""
+        a, b = self._power(first), self._power(second)
+        total = a + b * (10 ** (gain_db / 10) * a.mean() / b.mean())
+        return describe(self._codec.from_power(total).numpy())
+
+    @torch.no_grad()
+    def energy(self, model: UCRSeparator) -> np.ndarray:
+        """Share of each window's energy that a model gives to each instrument of its kind."""
+        tracks: dict[tuple[Kind, str], Tensor] = {}
+        shares = []
+        for kind, track, start in ((w.kind, w.track, w.start) for w in self.windows):
+            if (kind, track) not in tracks:
+                latents = torch.from_numpy(self._caches[kind].crop(track, 0, 2**31))[None]
+                tracks[kind, track] = model.select(kind).latent_energy(latents)[0]
+            energy = tracks[kind, track][:, start : start + WINDOW].sum(-1)
+            shares.append((energy / energy.sum().clamp(min=1e-9)).numpy())
+        return np.array(shares)
+
+    def _power(self, index: int) -> Tensor:
+        window = self.windows[index]
+        latents = self._caches[window.kind].crop(window.track, window.start, WINDOW)
+        return self._codec.to_power(torch.from_numpy(latents))
+
+
+def describe(latents: np.ndarray) -> np.ndarray:
+    """Features of a window `(channels, frames)`: mean, spread, change and quantiles by band."""
+    bands = np.stack([part.mean(0) for part in np.array_split(latents, BANDS)])
+    change = np.abs(np.diff(bands, axis=1)).mean(1)
+    quantiles = np.quantile(bands, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], axis=1)
+    return np.concatenate([bands.mean(1), bands.std(1), change, quantiles.ravel()])
+
+
+def _presence(
+    table: _Windows, instrument: str, solos: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """Probability that an instrument sounds in each window, by a tagger that has not learnt it."""
+    probability = np.empty(len(table.windows))
+    for half in (0, 1):
+        learnt = table.halves == half
+        has = table.of(table.kinds_with(instrument))
+        if learnt.all() or not learnt.any() or has[learnt].all():
+            raise UserError("There are too few tracks to find solos in: use six or more.")
+        if solos:
+            features, labels = _examples(table, instrument, solos, learnt, has, rng)
+        else:
+            features, labels = table.features[learnt], has[learnt]
+        tagger = make_pipeline(
+            StandardScaler(),
+            LogisticRegression(C=0.02, max_iter=500, class_weight="balanced"),
+        )
+        tagger.fit(features, labels)
+        probability[~learnt] = tagger.predict_proba(table.features[~learnt])[:, 1]
+    return probability
+
+
+def _examples(
+    table: _Windows,
+    instrument: str,
+    solos: Mapping[str, np.ndarray],
+    learnt: np.ndarray,
+    has: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels of windows without an instrument, and with its solos added to them."""
+
+    def drawn(name: str, draws: int) -> np.ndarray:
+        found = solos[name][learnt[solos[name]]]
+        if not len(found):
+            raise UserError(f"Too few passages of {name} alone were found: use more tracks.")
+        return rng.choice(found, draws)
+
+    lacking, having = np.flatnonzero(learnt & ~has), np.flatnonzero(learnt & has)
+    without = rng.choice(lacking, DRAWS)
+    gains = rng.uniform(*_GAIN_DB, DRAWS)
+    sums = [
+        table.describe_sum(i, j, g)
+        for i, j, g in zip(without, drawn(instrument, DRAWS), gains, strict=True)
+    ]
+    others = [drawn(name, DRAWS // 3) for name in solos if name != instrument]
+    absent = np.concatenate([rng.choice(lacking, DRAWS), *others])
+    present = rng.choice(having, DRAWS // 2)
+    features = np.concatenate([table.features[absent], np.array(sums), table.features[present]])
+    return features, np.repeat([False, True], [len(absent), len(sums) + len(present)])
+
+
+def _candidates(
+    table: _Windows, instrument: str, presence: Mapping[str, np.ndarray]
+) -> list[tuple[np.ndarray, float]]:
+    """For each kind that has an instrument: windows of it alone, and how unsure the tagger is."""
+    candidates = []
+    for kind in table.kinds_with(instrument):
+        (partner,) = set(kind) - {instrument}
+        rows = np.flatnonzero(table.of([kind]))
+        order = rows[np.argsort(presence[partner][rows], kind="stable")]
+        found = order[: round(SHARE * len(rows))]
+        candidates.append((found, float(presence[partner][found].mean()) if len(found) else 1.0))
+    return candidates
+
+
+def _heard(
+    table: _Windows, instrument: str, presence: Mapping[str, np.ndarray], energy: np.ndarray
+) -> np.ndarray:
+    """Windows of all kinds that have an instrument, in which taggers and a model hear it alone."""
+    chosen = []
+    for kind in table.kinds_with(instrument):
+        (partner,) = set(kind) - {instrument}
+        rows = np.flatnonzero(table.of([kind]))
+        share = energy[rows, kind.index(partner)]
+        rank = presence[partner][rows].argsort().argsort() + share.argsort().argsort()
+        order = rank.argsort(kind="stable")[: round(MODEL_SHARE * len(rows))]
+        chosen.append(rows[order[share[order] < MOST_ENERGY]])
+    return np.concatenate(chosen)

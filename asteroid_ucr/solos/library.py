@@ -1,0 +1,174 @@
+"""A folder of solos: the passages that `find_solos` found, cut from the mixtures as audio.
+
+Layout: `DIR/<instrument>/<track>_<first frame>.flac`, 24 kHz mono, at the training level; and
+`DIR/solos.json`, which says where they come from. They can be listened to, and added to or weeded
+out by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+from torch import Tensor
+
+from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.masking import MASK_HOP, MASK_RATE
+from asteroid_ucr.solos.find import WINDOW, Window
+from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.audio import level_gain, write_audio
+from asteroid_ucr.utils.errors import UserError
+
+RECORD = "solos.json"
+_SILENCE = 1e-4  # mean square of a passage in which a stem pauses
+
+
+def write_solos(
+    path: str | Path,
+    solos: Mapping[str, Sequence[Window]],
+    root: str | Path,
+    mix: str = "sum",
+    allow_shared_midi: bool = False,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a folder of solos; windows that touch become one passage.
+
+    Args:
+        path: a folder that does not exist yet.
+        solos: from `find_solos` on caches of the training split.
+        root: of the Slakh tree.
+        mix: policy by which the caches were mixed.
+        allow_shared_midi: see `load_tracks`.
+        record: further facts for `solos.json`.
+
+    Raises:
+        UserError: if the folder exists, or a track cannot be read.
+    """
+    path = _new(path)
+    kinds = {window.kind for windows in solos.values() for window in windows}
+    tracks = {
+        kind: {track.name: track for track in load_tracks(root, "train", allow_shared_midi, kind)}
+        for kind in kinds
+    }
+    counts = {}
+    with _whole(path) as scratch:
+        for instrument, windows in solos.items():
+            ordered = sorted(windows, key=lambda w: (w.kind, w.track, w.start))
+            songs = [(k, list(found)) for k, found in groupby(ordered, lambda w: (w.kind, w.track))]
+            counts[instrument] = {"windows": len(windows), "tracks": len(songs)}
+            for (kind, name), found in songs:
+                mixture = read_sources(tracks[kind][name], kind, MASK_RATE, mix).mixture
+                mixture = mixture * level_gain(mixture)
+                for start, end in _passages([w.start for w in found]):
+                    passage = mixture[start * MASK_HOP : end * MASK_HOP]
+                    _write(scratch / instrument, f"{name}_{start}", passage)
+        _record(scratch, {**(record or {}), "found": counts})
+
+
+def write_stems(
+    path: str | Path,
+    instruments: Sequence[str],
+    root: str | Path,
+    mix: str = "sum",
+    allow_shared_midi: bool = False,
+    every_seconds: float = 5.0,
+) -> None:
+    """Writes passages of true stems as if they were solos: what perfect solos would be worth.
+
+    Args:
+        path: a folder that does not exist yet.
+        instruments: whose stems; tracks that lack one are not used.
+        root: of the Slakh tree.
+        mix: policy by which they are mixed.
+        allow_shared_midi: see `load_tracks`.
+        every_seconds: distance between the starts of passages, which are a window long.
+
+    Raises:
+        UserError: if the folder exists, or a track cannot be read.
+    """
+    path, passages = _new(path), 0
+    with _whole(path) as scratch:
+        for track in load_tracks(root, "train", allow_shared_midi, instruments):
+            audio = read_sources(track, instruments, MASK_RATE, mix)
+            stems = audio.references * level_gain(audio.mixture)
+            for start in range(
+                0, stems.shape[-1] - WINDOW * MASK_HOP, int(every_seconds * MASK_RATE)
+            ):
+                for instrument, stem in zip(instruments, stems, strict=True):
+                    passage = stem[start : start + WINDOW * MASK_HOP]
+                    if passage.square().mean() > _SILENCE:
+                        _write(scratch / instrument, f"{track.name}_{start // MASK_HOP}", passage)
+                        passages += 1
+        _record(scratch, {"stems": list(instruments), "passages": passages})
+
+
+def read_solos(path: str | Path, instruments: Sequence[str]) -> list[list[np.ndarray]]:
+    """Passages of each instrument, float32 at 24 kHz.
+
+    Raises:
+        UserError: if the folder or an instrument's is missing, or holds too short a file.
+    """
+    passages = []
+    for instrument in instruments:
+        files = sorted((Path(path) / instrument).glob("*.flac"))
+        if not files:
+            raise UserError(
+                f"{Path(path) / instrument} holds no solos: run find_solos.py with {instrument} "
+                "among its instruments, or set training.solo_share to 0."
+            )
+        found = []
+        for file in files:
+            samples, rate = sf.read(file, dtype="float32")
+            if rate != MASK_RATE or samples.ndim != 1 or len(samples) < WINDOW * MASK_HOP:
+                raise UserError(
+                    f"{file} is not {WINDOW * MASK_HOP} mono samples or more at {MASK_RATE} Hz: "
+                    "remove it."
+                )
+            found.append(samples)
+        passages.append(found)
+    return passages
+
+
+def _new(path: str | Path) -> Path:
+    if Path(path).exists():
+        raise UserError(f"{path} exists: remove it, or name another folder for the solos.")
+    return Path(path)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name when it is complete."""
+    make_folder(path.parent)
+    scratch = path.with_name(f".{path.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    make_folder(scratch)
+    yield scratch
+    scratch.rename(path)
+
+
+def _write(folder: Path, name: str, passage: Tensor) -> None:
+    peak = passage.abs().max().clamp(min=1.0)  # flac holds no more than full scale
+    write_audio(make_folder(folder) / f"{name}.flac", passage / peak, MASK_RATE)
+
+
+def _record(folder: Path, facts: Mapping[str, Any]) -> None:
+    with atomic_path(folder / RECORD) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _passages(starts: Sequence[int]) -> list[tuple[int, int]]:
+    """Windows that overlap or touch, joined: first frame and end."""
+    joined: list[tuple[int, int]] = []
+    for start in sorted(starts):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], start + WINDOW)
+        else:
+            joined.append((start, start + WINDOW))
+    return joined

@@ -1,0 +1,1 @@
+"""What every layer uses: audio files, atomic writes, errors, seeds, counting of arithmetic."""
