@@ -17,7 +17,7 @@ setup(
     license="MIT",
     packages=find_packages(include=["asteroid_ucr", "asteroid_ucr.*"]),
     include_package_data=True,
-    package_data={"asteroid_ucr": ["models/*", "reports/templates/*"]},
+    package_data={"asteroid_ucr": ["py.typed", "models/*", "reports/templates/*"]},
     python_requires=">=3.10",
     install_requires=[
         # torchaudio must match torch; it has no release beyond 2.11.
@@ -29,7 +29,6 @@ setup(
         "requests",
         "setuptools>=68,<81",  # the last with pkg_resources, which torchmetrics 0.11 imports
         "mir_eval<0.9",
-        "encodec>=0.1.1",
         "safetensors",
         "einops",
         "fast_bss_eval",
@@ -42,16 +41,22 @@ setup(
         "soundfile>=0.12",
         "lmdb",
         "pyyaml",
-        "jsonargparse>=4.30",
+        "jsonargparse[signatures]>=4.30",
         "tqdm",
         "rich",
         "matplotlib",
         "jinja2",
+        "markupsafe",
+        "pillow",
         "pretty_midi",
         "symusic==0.5.8",  # 0.6.0's synthesizer returns no array
     ],
     extras_require={
-        "dev": ["pytest", "pytest-xdist", "black", "ruff"],
+        "dev": [
+            *("pytest", "pytest-xdist", "black", "ruff", "import-linter>=2.17"),
+            "encodec>=0.1.1",  # tests compare with it
+        ],
+        "encodec": ["encodec>=0.1.1"],  # its code is licensed CC BY-NC 4.0
         "tensorboard": ["tensorboard"],
         "demucs": ["demucs>=4"],  # published weights as a row, and HTDemucs in the benchmark
     },

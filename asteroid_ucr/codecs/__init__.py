@@ -12,9 +12,16 @@ from asteroid_ucr.utils.errors import UserError
 
 
 def _encodec(**options: Any) -> Codec:
-    # PyPI's package `encodec` is licensed CC BY-NC 4.0: it is imported only where it is asked for.
-    from asteroid_ucr.codecs.encodec import EncodecCodec
-
+    # The package `encodec` is licensed CC BY-NC 4.0: it is imported only where it is asked for.
+    try:
+        from asteroid_ucr.codecs.encodec import EncodecCodec
+    except ModuleNotFoundError as error:
+        if error.name != "encodec":
+            raise
+        raise UserError(
+            "The codec encodec_24khz needs the package encodec, whose licence is CC BY-NC 4.0: "
+            "install it with `pip install encodec`."
+        ) from error
     return EncodecCodec(**options)
 
 

@@ -1,0 +1,79 @@
+"""What an installation needs and brings."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# What env.sh calls; no compiler is among these.
+TOOLS = ("bash", "dirname", "rm", "cat")
+
+
+def run_env(folder, path, *arguments, **environment):
+    """Runs a copy of env.sh, whose .venv is its own, with `path` as the only place of commands."""
+    shutil.copy(ROOT / "env.sh", folder)
+    done = subprocess.run(
+        ["bash", str(folder / "env.sh"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": str(path), "HOME": str(folder), "PIP_NO_INDEX": "1", **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def bare_path(tmp_path):
+    """A folder with a Python that lacks the package, and without a C compiler."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in TOOLS:
+        (folder / name).symlink_to(shutil.which(name))
+
+    base = Path(sys.base_prefix) / "bin" / "python3"
+    (folder / "python3").write_text(f'#!/bin/sh\nexec {base} "$@"\n')
+    (folder / "python3").chmod(0o755)
+    return folder
+
+
+def test_env_names_the_missing_compiler(tmp_path, bare_path):
+    code, out, error = run_env(tmp_path, bare_path, CC="no-such-compiler")
+    assert code == 2 and not out
+    (line,) = [line for line in error.splitlines() if line.startswith("error:")]
+    assert "a C compiler (no-such-compiler)" in line and "apt-get install gcc python3-dev" in line
+
+
+def test_env_refuses_a_python_without_the_package(tmp_path, bare_path):
+    code, _, error = run_env(tmp_path, bare_path, str(bare_path / "python3"))
+    assert code == 2 and "cannot import asteroid_ucr" in error
+
+
+def test_env_prints_a_python_that_has_the_package(tmp_path):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    code, out, _ = run_env(tmp_path, path, sys.executable, PYTHONPATH=str(ROOT))
+    assert code == 0 and out.strip() == sys.executable
+
+
+def test_encodec_is_imported_only_where_it_is_used():
+    script = (
+        "import sys; sys.modules['encodec'] = None\n"
+        "import asteroid_ucr.cli\n"
+        "from asteroid_ucr.codecs import build_codec\n"
+        "from asteroid_ucr import UserError\n"
+        "build_codec('mel'), build_codec('mdct')\n"
+        "try: build_codec('encodec_24khz')\n"
+        "except UserError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "pip install encodec" in done.stdout
+
+
+def test_files_beside_the_code_are_packaged():
+    listed = (ROOT / "setup.py").read_text()
+    assert "py.typed" in listed and (ROOT / "asteroid_ucr/py.typed").is_file()
