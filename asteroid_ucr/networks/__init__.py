@@ -2,5 +2,6 @@
 
 from asteroid_ucr.networks.semantic_encoder import SemanticEncoder
 from asteroid_ucr.networks.unet import UNet1d
+from asteroid_ucr.networks.unet2d import UNet2d
 
-__all__ = ["SemanticEncoder", "UNet1d"]
+__all__ = ["SemanticEncoder", "UNet1d", "UNet2d"]
