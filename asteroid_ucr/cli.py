@@ -11,6 +11,7 @@ from pathlib import Path
 from asteroid_ucr import UCRSeparator, UserError, __version__
 from asteroid_ucr.generation.sampling import STEPS
 from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
+from asteroid_ucr.utils.device import pick_device
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,16 +161,9 @@ def load_model(name: str, device: str, codec_dir: str | None = None) -> UCRSepar
     Raises:
         UserError: if there is no such model or device.
     """
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = UCRSeparator.from_pretrained(name, **({"codec_dir": codec_dir} if codec_dir else {}))
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:  # what torch raises for devices not there
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {device} cannot be used: {reason}") from error
+    target = pick_device(device)
+    options = {"codec_dir": codec_dir} if codec_dir else {}
+    return UCRSeparator.from_pretrained(name, **options).to(target)
 
 
 def expand(names: Sequence[str]) -> list[Path]:

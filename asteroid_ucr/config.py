@@ -68,12 +68,10 @@ class ModelConfig:
 
     latent_dim: int = 1
     encoder_widths: list[int] = field(default_factory=lambda: [256, 512])
-    trunk: Literal["separate", "shared"] = "separate"
     denoiser_widths: list[int] = field(default_factory=lambda: [128, 256, 256, 512])
     denoiser_kernels: list[int] = field(default_factory=lambda: [5, 3, 3, 3])
     time_embedding: bool = True
     composition: Literal["mean", "sum", "power_sum"] = "mean"
-    variant: Literal["c", "d"] = "c"
     alpha_start: float = 0.0
 
 
@@ -147,13 +145,11 @@ class PriorConfig(TrainingConfig):
     Attributes:
         widths: channels of the U-Net's levels.
         kernels: kernel sizes of its levels.
-        variant: what it predicts, the data (c) or the difference to the noise (d).
         all_masked: probability that all components are masked; the other masks share the rest.
     """
 
     widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
     kernels: list[int] = field(default_factory=lambda: [3, 3, 3, 3])
-    variant: Literal["c", "d"] = "c"
     all_masked: float = 0.5
 
 

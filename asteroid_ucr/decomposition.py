@@ -7,15 +7,12 @@ composition of what it renders has to be the mixture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from asteroid_ucr import iadb
 from asteroid_ucr.composition import Composition
-from asteroid_ucr.networks import SemanticEncoder, UNet1d
+from asteroid_ucr.networks import SemanticEncoder
 
 
 class Decomposition(nn.Module):
@@ -26,27 +23,25 @@ class Decomposition(nn.Module):
 
     Args:
         encoder: gives the component latents.
-        denoiser: D(x_α, α, z_i), shared by all components.
+        denoiser: D(x_α, α, z_i), shared by all components. It is called as `denoiser(x_alpha,
+            alpha, z)`, with α `(batch,)`, z `(batch, n_src, latent_dim, frames)` and the blend
+            either common to all components, `(batch, channels, frames)`, or one for each,
+            `(batch, n_src, channels, frames)`, and returns `(batch, n_src, channels, frames)`.
         composition: turns rendered components into the mixture.
         channels: of the codec's latents.
-        variant: what the denoiser predicts; see `asteroid_ucr.iadb`.
     """
 
     def __init__(
         self,
         encoder: SemanticEncoder,
-        denoiser: UNet1d,
+        denoiser: nn.Module,
         composition: Composition,
         channels: int,
-        variant: str = "c",
     ):
         super().__init__()
-        if variant not in iadb.VARIANTS:
-            raise ValueError(f"variant must be one of {iadb.VARIANTS}, got {variant!r}.")
         self.encoder = encoder
         self.denoiser = denoiser
         self.compose = composition
-        self.variant = variant
         self.register_buffer("latent_mean", torch.zeros(channels, 1))
         self.register_buffer("latent_std", torch.ones(channels, 1))
 
@@ -74,15 +69,8 @@ class Decomposition(nn.Module):
         """
         return self.encoder(self.standardise(latents))
 
-    def _denoise(self, x_alpha: Tensor, alpha: Tensor, z: Tensor) -> Tensor:
-        """Runs the denoiser on `(batch · n_src, …)` blends, one for each component latent."""
-        return self.denoiser(x_alpha, alpha, rearrange(z, "b n d t -> (b n) d t"))
-
     def loss(self, latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
         """‖compose_i D(x_α, α, z_i) − x‖² (Bindi & Esling 2024, section 3), standardised.
-
-        For variant "d" the composed estimate is turned back into the difference that the network
-        predicts, x − ε, so that the two variants differ in their weighting alone.
 
         Args:
             latents: of the mixture, `(batch, channels, frames)`.
@@ -93,10 +81,8 @@ class Decomposition(nn.Module):
             The mean squared error, a scalar.
         """
         x = self.standardise(latents)
-        error = self.standardise(self.compose(self.restore(self._estimate(x, noise, alpha)))) - x
-        if self.variant == "d":
-            error = error / (1 - alpha).clamp(min=1e-3)[:, None, None]
-        return error.square().mean()
+        composed = self.compose(self.restore(self._estimate(x, noise, alpha)))
+        return (self.standardise(composed) - x).square().mean()
 
     def component_loss(
         self, latents: Tensor, components: Tensor, noise: Tensor, alpha: Tensor
@@ -120,20 +106,13 @@ class Decomposition(nn.Module):
 
     def _estimate(self, x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
         """Standardised components `(batch, n_src, channels, frames)` of a standardised mixture."""
-        z = self.encoder(x)
-        n_src = z.shape[1]
-        x_alpha = repeat(iadb.blend(x, noise, alpha), "b c t -> (b n) c t", n=n_src)
-        alpha_each = repeat(alpha, "b -> (b n)", n=n_src)
-        output = self._denoise(x_alpha, alpha_each, z)
-        rendered = iadb.estimate(output, x_alpha, alpha_each, self.variant)
-        return rearrange(rendered, "(b n) c t -> b n c t", n=n_src)
+        return self.denoiser(iadb.blend(x, noise, alpha), alpha, self.encoder(x))
 
     def render(
         self,
         z: Tensor,
         noise: Tensor,
         steps: int = 1,
-        callback: Callable[[int, Tensor], None] | None = None,
         mixture: Tensor | None = None,
         alpha_start: float = 0.0,
     ) -> Tensor:
@@ -147,7 +126,6 @@ class Decomposition(nn.Module):
             z: component latents, `(batch, n_src, latent_dim, frames)`.
             noise: standard normal, `(batch or 1, channels, frames)`.
             steps: of the sampler; 1 gives the conditional mean.
-            callback: see `asteroid_ucr.iadb.sample`.
             mixture: latents to blend with the noise, `(batch, channels, frames)`; needed where
                 `alpha_start` is not 0.
             alpha_start: share of the mixture in the blend to start from, in [0, 1).
@@ -155,16 +133,12 @@ class Decomposition(nn.Module):
         Returns:
             Latents of the components, `(batch, n_src, channels, frames)`.
         """
-        batch, n_src = z.shape[:2]
-        start = noise.expand(batch, -1, -1)
+        start = noise.expand(len(z), -1, -1)
         if alpha_start > 0:
             start = iadb.blend(self.standardise(mixture), start, noise.new_tensor([alpha_start]))
-        rendered = iadb.sample(
-            lambda x, alpha: self._denoise(x, alpha, z),
-            repeat(start, "b c t -> (b n) c t", n=n_src),
-            steps,
-            self.variant,
-            alpha_start,
-            callback,
-        )
-        return self.restore(rearrange(rendered, "(b n) c t -> b n c t", n=n_src))
+
+        def denoise(x: Tensor, alpha: Tensor) -> Tensor:
+            # All components start from the same blend; after the first step each has its own.
+            return self.denoiser(x[:, 0] if x.shape[1] == 1 else x, alpha, z)
+
+        return self.restore(iadb.sample(denoise, start[:, None], steps, alpha_start=alpha_start))

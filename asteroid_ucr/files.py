@@ -119,7 +119,7 @@ def _separate_chunk(
     seed: int | None,
 ) -> Tensor:
     """Stems `(n_src, channels, time)` of one chunk, on the CPU."""
-    wav = wav.to(model.order.device)
+    wav = wav.to(model.device)
     mono = resample(wav.mean(1, keepdim=True), rate, int(model.sample_rate))
     first_frame = second * model.codec.sample_rate // model.codec.hop
     masks = model.masks(mono, steps, seed, first_frame, gain.to(mono))

@@ -54,7 +54,6 @@ def sample(
     steps: int,
     variant: str = "c",
     alpha_start: float = 0.0,
-    callback: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Deterministic sampler (Heitz et al. 2023, algorithm 4), with equal steps in α.
 
@@ -67,7 +66,6 @@ def sample(
         steps: number of network evaluations, at least 1.
         variant: what the network predicts, "c" or "d".
         alpha_start: where to start, in [0, 1).
-        callback: called as `callback(step, x_alpha)` after each step.
 
     Returns:
         The sample at α = 1, shaped like `noise`.
@@ -81,13 +79,11 @@ def sample(
         raise ValueError(f"alpha_start must lie in [0, 1), got {alpha_start}.")
     grid = torch.linspace(alpha_start, 1.0, steps + 1).tolist()
     x = noise
-    for step, (now, following) in enumerate(pairwise(grid)):
+    for now, following in pairwise(grid):
         alpha = torch.full((x.shape[0],), now, device=x.device, dtype=x.dtype)
         target = estimate(denoiser(x, alpha), x, alpha, variant)
         # Moving along (target − noise) for (following − now), with the noise that x implies.
         x = torch.lerp(x, target, (following - now) / (1 - now))
-        if callback is not None:
-            callback(step, x)
     return x
 
 

@@ -7,7 +7,7 @@ as they are. One network thus generates all components, or the missing ones to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange, repeat
@@ -66,7 +66,6 @@ class MaskingPrior(nn.Module):
             256, 512: 7.8 million parameters for two univariate components.
         kernel_sizes: of the levels' blocks; odd.
         frames: length of the crops of its training, and of the windows of its use.
-        variant: what the network predicts; see `asteroid_ucr.iadb`.
         embedding_dim: size of the embedding of α.
     """
 
@@ -77,14 +76,11 @@ class MaskingPrior(nn.Module):
         widths: Sequence[int] = (64, 128, 256, 512),
         kernel_sizes: Sequence[int] = (3, 3, 3, 3),
         frames: int = 512,
-        variant: str = "c",
         embedding_dim: int = 64,
     ):
         super().__init__()
-        if variant not in iadb.VARIANTS:
-            raise ValueError(f"variant must be one of {iadb.VARIANTS}, got {variant!r}.")
         self.n_src, self.latent_dim = n_src, latent_dim
-        self.frames, self.variant = frames, variant
+        self.frames = frames
         channels, width = n_src * latent_dim, widths[0]
         # The U-Net normalises its last layer over time. With a channel or two of its own it could
         # not say how loud a component is, so it works on more, between two linear maps.
@@ -98,6 +94,18 @@ class MaskingPrior(nn.Module):
         """Sets mean and standard deviation of the stacked latents, `(n_src * latent_dim,)` each."""
         self.mean.copy_(mean.reshape(self.mean.shape))
         self.std.copy_(std.clamp(min=1e-5).reshape(self.std.shape))
+
+    @torch.no_grad()
+    def reorder(self, order: Sequence[int]) -> None:
+        """Reorders the components in the weights: component k becomes what was `order[k]`."""
+        order = list(order)
+        channels = torch.arange(self.mean.numel()).reshape(self.n_src, -1)[order].flatten()
+        self.lift.weight.copy_(self.lift.weight[:, channels])
+        self.lower.weight.copy_(self.lower.weight[channels])
+        self.lower.bias.copy_(self.lower.bias[channels])
+        self.mean.copy_(self.mean[order])
+        self.std.copy_(self.std[order])
+        self.network.permute_condition(order)
 
     def standardise(self, z: Tensor) -> Tensor:
         """Component latents to zero mean and unit variance."""
@@ -139,7 +147,7 @@ class MaskingPrior(nn.Module):
         x = self.standardise(z)
         masked = mask[:, :, None, None]
         output = self(torch.where(masked, iadb.blend(x, noise, alpha), x), alpha, mask)
-        error = output - (x if self.variant == "c" else x - noise)
+        error = output - x
         return error.square()[masked.expand_as(error)].mean()
 
     def sample(
@@ -150,7 +158,6 @@ class MaskingPrior(nn.Module):
         steps: int = 25,
         alpha_start: float = 0.0,
         start: Tensor | None = None,
-        callback: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
         """Generates the masked components.
 
@@ -167,7 +174,6 @@ class MaskingPrior(nn.Module):
             steps: of the sampler.
             alpha_start: where to start, in [0, 1); above 0, a variation of `start`.
             start: component latents of what is varied, shaped like `noise`.
-            callback: see `asteroid_ucr.iadb.sample`.
 
         Returns:
             Component latents, shaped like `noise`.
@@ -176,18 +182,15 @@ class MaskingPrior(nn.Module):
         kept = torch.zeros_like(noise) if kept is None else kept
         clean = self.standardise(kept)
 
-        def denoise(x: Tensor, alpha: Tensor) -> Tensor:
-            return iadb.estimate(self(x, alpha, mask), x, alpha, self.variant)
-
         x = noise
         if start is not None:
             alpha = torch.full((len(noise),), alpha_start, device=noise.device, dtype=noise.dtype)
             x = iadb.blend(self.standardise(start), noise, alpha)
-        windowed = iadb.in_windows(denoise, self.frames)
+        windowed = iadb.in_windows(lambda x, alpha: self(x, alpha, mask), self.frames)
 
         def imposed(x: Tensor, alpha: Tensor) -> Tensor:
             estimated = windowed(torch.where(masked, x, clean), alpha)
             return torch.where(masked, estimated, clean)
 
-        x = iadb.sample(imposed, torch.where(masked, x, clean), steps, "c", alpha_start, callback)
+        x = iadb.sample(imposed, torch.where(masked, x, clean), steps, alpha_start=alpha_start)
         return torch.where(masked, self.restore(x), kept)

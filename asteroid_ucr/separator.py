@@ -6,10 +6,9 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from asteroid.models import register_model
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from asteroid_ucr import iadb
 from asteroid_ucr.base import SeparatorModel
@@ -18,7 +17,7 @@ from asteroid_ucr.composition import build_composition
 from asteroid_ucr.decomposition import Decomposition
 from asteroid_ucr.generation.generator import Generative
 from asteroid_ucr.masking import apply_masks, wiener_masks
-from asteroid_ucr.networks import SemanticEncoder, UNet1d
+from asteroid_ucr.networks import ComponentUNet1d, SemanticEncoder
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.errors import UserError
 
@@ -40,12 +39,10 @@ class UCRSeparator(Generative, SeparatorModel):
         codec_dir: folder of the codec's weights on this machine; not saved with the model.
         latent_dim: channels of each component latent.
         encoder_widths: channels of the semantic encoder's stages.
-        trunk: "separate" or "shared" semantic encoders.
         denoiser_widths: channels of the denoiser's levels.
         denoiser_kernels: kernel sizes of the denoiser's levels.
         time_embedding: whether the denoiser is told α.
         composition: "mean", "sum" or "power_sum".
-        variant: what the denoiser predicts, "c" or "d".
         steps: default number of sampler steps; 1 is the conditional mean.
         alpha_start: share of the mixture in the blend with noise that components are rendered
             from, in [0, 1): 0 as in the paper; near 1 for models that learnt from solos.
@@ -70,12 +67,10 @@ class UCRSeparator(Generative, SeparatorModel):
         codec_dir: str | None = None,
         latent_dim: int = 1,
         encoder_widths: Sequence[int] = (256, 512),
-        trunk: str = "separate",
         denoiser_widths: Sequence[int] = (128, 256, 256, 512),
         denoiser_kernels: Sequence[int] = (5, 3, 3, 3),
         time_embedding: bool = True,
         composition: str = "mean",
-        variant: str = "c",
         steps: int = 1,
         alpha_start: float = 0.0,
         seed: int = 0,
@@ -101,10 +96,8 @@ class UCRSeparator(Generative, SeparatorModel):
         super().__init__(sample_rate=built.sample_rate, in_channels=1)
         self._codec = [built]  # in a list, so that it stays out of the state dict
         self.decomposition = Decomposition(
-            SemanticEncoder(
-                built.channels, len(sources), latent_dim, tuple(encoder_widths), trunk=trunk
-            ),
-            UNet1d(
+            SemanticEncoder(built.channels, len(sources), latent_dim, tuple(encoder_widths)),
+            ComponentUNet1d(
                 built.channels,
                 latent_dim,
                 tuple(denoiser_widths),
@@ -113,12 +106,9 @@ class UCRSeparator(Generative, SeparatorModel):
             ),
             build_composition(composition, built),
             built.channels,
-            variant,
         )
         self.sources = list(sources)
         self.steps, self.alpha_start, self.seed, self.refine = steps, alpha_start, seed, refine
-        # Output k is component order[k]: fitted once on validation data, then kept.
-        self.register_buffer("order", torch.arange(len(sources)))
         self._args = {
             "sources": list(sources),
             "codec": codec,
@@ -126,12 +116,10 @@ class UCRSeparator(Generative, SeparatorModel):
             "codec_fingerprint": built.fingerprint,
             "latent_dim": latent_dim,
             "encoder_widths": list(encoder_widths),
-            "trunk": trunk,
             "denoiser_widths": list(denoiser_widths),
             "denoiser_kernels": list(denoiser_kernels),
             "time_embedding": time_embedding,
             "composition": composition,
-            "variant": variant,
             "sample_rate": built.sample_rate,
         }
         self.render_gain = None if render_gain is None else list(render_gain)
@@ -142,7 +130,7 @@ class UCRSeparator(Generative, SeparatorModel):
     @property
     def codec(self) -> Codec:
         """The frozen codec, on the model's device. Its weights are no part of the model's."""
-        return self._codec[0].to(self.order.device)
+        return self._codec[0].to(self.device)
 
     # -- separation -------------------------------------------------------------------------------
 
@@ -219,7 +207,7 @@ class UCRSeparator(Generative, SeparatorModel):
         Returns:
             Energy of the mixture under each source's soft mask, `(batch, n_src, frames)`.
         """
-        z = self.decomposition.encode(latents)[:, self.order]
+        z = self.decomposition.encode(latents)
         components = self._render(z, None, None, 0, latents, self.alpha_start)
         masks = wiener_masks(self.codec.to_power(components))
         return (masks * self.codec.to_power(latents)[:, None]).sum(-2)
@@ -235,7 +223,7 @@ class UCRSeparator(Generative, SeparatorModel):
         """
         mixture = self._as_batch(wav)
         latents = self.codec.encode(mixture * level_gain(mixture))
-        return self.decomposition.encode(latents)[:, self.order]
+        return self.decomposition.encode(latents)
 
     def decode(
         self,
@@ -265,7 +253,7 @@ class UCRSeparator(Generative, SeparatorModel):
         self, mixture: Tensor, steps, seed, first_frame: int, alpha_start: float | None
     ) -> Tensor:
         latents = self.codec.encode(mixture)
-        z = self.decomposition.encode(latents)[:, self.order]
+        z = self.decomposition.encode(latents)
         alpha_start = self.alpha_start if alpha_start is None else alpha_start
         if not 0 <= alpha_start < 1:
             raise UserError(f"alpha_start must be 0 or more and less than 1, got {alpha_start}.")
@@ -306,12 +294,20 @@ class UCRSeparator(Generative, SeparatorModel):
     def assign(self, order: Sequence[int]) -> None:
         """Permanently reorders the outputs: output k becomes what was output `order[k]`.
 
+        The encoder's towers, and a prior's channels, change their places; the names in `sources`
+        stay where they are.
+
+        Args:
+            order: A permutation of the outputs' numbers.
+
         Raises:
-            ValueError: if `order` is no permutation.
+            ValueError: if `order` is not a permutation.
         """
         if sorted(order) != list(range(self.n_src)):
-            raise ValueError(f"{list(order)} is no permutation of {self.n_src} outputs.")
-        self.order.copy_(self.order[torch.as_tensor(list(order), device=self.order.device)])
+            raise ValueError(f"{list(order)} is not a permutation of {self.n_src} outputs.")
+        self.decomposition.encoder.pick(order)
+        if self.prior is not None:
+            self.prior.reorder(order)
 
     def select(self, sources: Sequence[str]) -> UCRSeparator:
         """A separator of some of the sources: of mixtures that hold no others.
@@ -322,27 +318,45 @@ class UCRSeparator(Generative, SeparatorModel):
             sources: names from `self.sources`, in the order of the new outputs.
 
         Raises:
-            UserError: if there is no such source, or one encoder computes all components.
+            UserError: if there is no such source.
         """
         if unknown := [name for name in sources if name not in self.sources]:
             raise UserError(
                 f"The model does not separate {', '.join(unknown)}: choose among "
                 f"{', '.join(self.sources)}."
             )
-        if self._args["trunk"] != "separate":
-            raise UserError(
-                "The sources share one encoder: select from a model with trunk separate."
-            )
         chosen = copy.deepcopy(self)
-        encoder = chosen.decomposition.encoder
-        picked = [int(self.order[self.sources.index(name)]) for name in sources]
-        encoder.towers = nn.ModuleList(encoder.towers[component] for component in picked)
-        encoder.n_src = len(picked)
-        chosen.order = torch.arange(len(picked), device=self.device)
+        chosen.decomposition.encoder.pick([self.sources.index(name) for name in sources])
         chosen.sources, chosen.prior = list(sources), None
         chosen._args = {k: v for k, v in self._args.items() if k != "prior"}
         chosen._args["sources"] = list(sources)
         return chosen
+
+    @classmethod
+    def _upgrade(cls, conf: dict[str, Any]) -> dict[str, Any]:
+        """Accepts checkpoints of version 0.1, which stored the order of the outputs separately."""
+        args, state = dict(conf["model_args"]), dict(conf["state_dict"])
+        prior = dict(args.get("prior") or {})
+        removed = {
+            "trunk": (args.pop("trunk", "separate"), "separate"),
+            "variant": (args.pop("variant", "c"), "c"),
+            "prior.variant": (prior.pop("variant", "c"), "c"),
+        }
+        for option, (found, supported) in removed.items():
+            if found != supported:
+                raise UserError(
+                    f"The model was trained with {option} {found!r}, which this version no longer "
+                    f"supports (only {supported!r}): train it again, or use version 0.1."
+                )
+        if args.get("prior"):
+            args["prior"] = prior
+        order = state.pop("order", None)
+        if order is not None and order.tolist() != sorted(order.tolist()):
+            model = cls(**args)
+            model.load_state_dict(state)
+            model.assign(order.tolist())
+            state = model.state_dict()
+        return {**conf, "model_args": args, "state_dict": state}
 
     def get_model_args(self) -> dict[str, Any]:
         """Constructor arguments, as plain values."""

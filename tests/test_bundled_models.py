@@ -11,10 +11,10 @@ from conftest import SMALL
 from fast_bss_eval.torch import si_sdr_loss
 
 from asteroid_ucr import UCRSeparator
+from asteroid_ucr.base import bundled_models, find_model_file
 from asteroid_ucr.config import RecipeConfig
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.minislakh import build
-from asteroid_ucr.pretrained import bundled_models, find_checkpoint
 from asteroid_ucr.reports.cards import write_model
 
 NAMES = ["bass-piano", "drums-bass", "drums-piano", "drums-piano-bass"]
@@ -31,7 +31,7 @@ def song(tmp_path_factory):
 def test_all_are_there():
     assert bundled_models() == NAMES
     for name in NAMES:
-        file = find_checkpoint(name)
+        file = find_model_file(name)
         assert file.stat().st_size < 25e6
         assert name in file.with_suffix(".md").read_text()
 

@@ -81,16 +81,18 @@ def test_several_kept_stems_keep_their_balance():
     assert torch.allclose(z[:, 2], direct, atol=1e-5)
 
 
-def test_assigning_components_reorders_what_is_generated():
+def test_assigning_components_reorders_what_is_generated(monkeypatch):
+    # With the same noise for both components, as they trade places.
     model = make_model()
+    draw = iadb.frame_noise
+    monkeypatch.setattr(iadb, "frame_noise", lambda *args: draw(*args)[:, :1].expand(-1, 2, -1))
     z = model.generate_latents(1.0, steps=3)
     kept = {"drums": torch.randn(1, 75)}
     partner = model.generate_latents(1.0, kept, steps=3)
     model.assign([1, 0])
-    assert torch.equal(model.generate_latents(1.0, steps=3), z[:, [1, 0]])
-    assert torch.equal(
-        model.generate_latents(1.0, {"bass": kept["drums"]}, steps=3), partner[:, [1, 0]]
-    )
+    assert torch.allclose(model.generate_latents(1.0, steps=3), z[:, [1, 0]], atol=1e-5)
+    swapped = model.generate_latents(1.0, {"bass": kept["drums"]}, steps=3)
+    assert torch.allclose(swapped, partner[:, [1, 0]], atol=1e-5)
 
 
 def test_a_variation_starts_between_mixture_and_noise(model, monkeypatch):

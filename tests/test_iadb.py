@@ -77,13 +77,6 @@ def test_error_shrinks_with_the_step():
     assert errors[0] > 5 * errors[1] > 25 * errors[2]
 
 
-def test_callback_sees_every_step():
-    seen = []
-    iadb.sample(optimal_denoiser, torch.zeros(1, 1), 5, callback=lambda i, x: seen.append((i, x)))
-    assert [i for i, _ in seen] == [0, 1, 2, 3, 4]
-    assert torch.allclose(seen[-1][1], iadb.sample(optimal_denoiser, torch.zeros(1, 1), 5))
-
-
 @pytest.mark.parametrize(("steps", "start"), [(0, 0.0), (-1, 0.0), (3, 1.0), (3, -0.1)])
 def test_bad_settings_are_refused(steps, start):
     with pytest.raises(ValueError, match="must"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from asteroid_ucr.networks import SemanticEncoder, UNet1d
+from asteroid_ucr.networks import ComponentUNet1d, SemanticEncoder, UNet1d
 from asteroid_ucr.networks.blocks import SelfAttention, TimeEmbedding
 
 
@@ -87,10 +87,9 @@ def test_attention_equals_torch():
     assert torch.allclose(ours(x) - x, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("trunk", ["separate", "shared"])
 @pytest.mark.parametrize(("n_src", "dim"), [(1, 1), (2, 1), (3, 4)])
-def test_encoder_shapes(trunk, n_src, dim):
-    encoder = SemanticEncoder(8, n_src, dim, (16,), trunk=trunk)
+def test_encoder_shapes(n_src, dim):
+    encoder = SemanticEncoder(8, n_src, dim, (16,))
     assert encoder(torch.randn(2, 8, 33)).shape == (2, n_src, dim, 33)
 
 
@@ -100,9 +99,23 @@ def test_separate_encoders_share_nothing():
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in encoder.towers[1].parameters())
 
 
-def test_unknown_trunk_is_refused():
-    with pytest.raises(ValueError, match="trunk"):
-        SemanticEncoder(trunk="tree")
+def test_components_share_what_is_common():
+    torch.manual_seed(0)
+    unet = ComponentUNet1d(8, 1, (16, 32), (5, 3), embedding_dim=16, heads=4).eval()
+    x, alpha, z = torch.randn(2, 8, 21), torch.rand(2), torch.randn(2, 3, 1, 21)
+    together = unet(x, alpha, z)
+    assert together.shape == (2, 3, 8, 21)
+    assert torch.equal(together, unet(x[:, None].expand(-1, 3, -1, -1), alpha, z))
+    assert torch.allclose(together[:, 1:2], unet(x, alpha, z[:, 1:2]), atol=1e-5)
+
+
+def test_permuted_condition():
+    torch.manual_seed(0)
+    unet = UNet1d(8, 3, (16, 32), (5, 3), embedding_dim=16, heads=4).eval()
+    x, alpha, condition = torch.randn(1, 8, 20), torch.rand(1), torch.randn(1, 3, 20)
+    before = unet(x, alpha, condition)
+    unet.permute_condition([2, 0, 1])
+    assert torch.allclose(unet(x, alpha, condition[:, [2, 0, 1]]), before, atol=1e-5)
 
 
 def test_regression_vectors():

@@ -210,8 +210,6 @@ def test_the_digest_tells_encoders_apart(cached):
     models = [build_model(parse(options(*cached, training__seed=seed))) for seed in (0, 0, 1)]
     digests = [encoder_digest(model) for model in models]
     assert digests[0] == digests[1] != digests[2]
-    models[0].assign([1, 0])
-    assert encoder_digest(models[0]) == digests[0]  # the order of outputs is no part of it
 
 
 def test_rendered_mixtures_have_the_power_of_mixtures(cached, decomposition):

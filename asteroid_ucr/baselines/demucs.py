@@ -11,6 +11,7 @@ from torch import Tensor
 from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.utils.audio import resample
+from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 
 
@@ -27,9 +28,7 @@ def demucs_row(name: str, sources: Sequence[str]) -> Row:
     Raises:
         UserError: if the package or the weights are not there.
     """
-    model = load_demucs(name)
-    if torch.cuda.is_available():
-        model = model.cuda()
+    model = load_demucs(name).to(pick_device())
     rest = [source for source in sources if source not in model.sources]
     mapped = f"{', '.join(rest)} from all outputs of other names" if rest else "sources by name"
     return Row(

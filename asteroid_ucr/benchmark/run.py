@@ -17,6 +17,7 @@ from asteroid_ucr.benchmark.contenders import OTHERS, contenders, has_demucs
 from asteroid_ucr.benchmark.memory import peak_memory
 from asteroid_ucr.benchmark.speed import separation_speed, training_speed
 from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
 
@@ -94,7 +95,7 @@ def run_benchmark(
             peak = peak_memory(name, model, length, max(threads))
             cost["memory_mib"][f"{length:g}"] = peak
     console.print("timing training", style="dim")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device().type
     for name, speed in training_speed(models, crop, batch, repeats, device).items():
         costs[name]["training"] = speed
     results = {

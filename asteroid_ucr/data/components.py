@@ -15,7 +15,7 @@ class ComponentCache:
     """Reads like a `LatentCache`, and gives component latents instead of the mixture's.
 
     They are encoded when it is made, track by track, and kept in memory: a component latent of the
-    paper's kind takes 1 MB for an hour of music. They are in the encoder's order.
+    paper's kind takes 1 MB for an hour of music.
 
     Args:
         cache: of the mixtures.

@@ -48,7 +48,7 @@ def model_rows(
 
 
 def _pair(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
-    device = next(model.parameters()).device
+    device = model.device
     budget = describe_budget(model.budget)
     budget = f"; {budget}" if budget else ""
     cost = partial(_cost, model, steps)

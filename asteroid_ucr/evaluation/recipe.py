@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from asteroid_ucr.baselines.demucs import demucs_row
 from asteroid_ucr.config import RecipeConfig
 from asteroid_ucr.data.clips import slakh_clips
 from asteroid_ucr.evaluation.evaluate import assign_components, evaluate
 from asteroid_ucr.evaluation.trained_rows import trained_rows
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
 
@@ -61,8 +58,8 @@ def evaluate_runs(
                 f"data.sources is {', '.join(data.sources)}: choose another --tag."
             )
         scores[run] = assign_components(model, validation).score
-        save(model, exp_dir / run / "best_model.pth")
-    save(models[max(scores, key=scores.__getitem__)], exp_dir / "best_model.pth")
+        model.save(exp_dir / run / "best_model.pth")
+    models[max(scores, key=scores.__getitem__)].save(exp_dir / "best_model.pth")
     extra = trained_rows(compare, data.sources, validation)
     if pretrained is not None:
         extra.append(demucs_row(pretrained, data.sources))
@@ -78,9 +75,3 @@ def evaluate_runs(
         workers=settings.workers,
         extra_rows=extra,
     )
-
-
-def save(model: UCRSeparator, path: Path) -> None:
-    """Writes a model in Asteroid's form, whole or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save(model.serialize(), temporary)

@@ -19,7 +19,7 @@ from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.evaluation.scores import LIMIT_DB, scorable
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.baselines import BASELINES
-from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
 
@@ -52,16 +52,14 @@ def trained_rows(
             )
         if clips and isinstance(model, WaveSeparator) and len(model.owner) > model.n_src:
             model.assign(fit_owners(model, clips))
-            with atomic_path(path) as temporary:
-                torch.save(model.serialize(), temporary)
+            model.save(path)
         rows.append(_row(model, kind))
     return rows
 
 
 def _row(model: SeparatorModel, kind: str) -> Row:
     baseline = BASELINES[kind]
-    if torch.cuda.is_available():
-        model = model.cuda()
+    model = model.to(pick_device())
     seed = f"seed{model.budget['seed']}"
     note = f"{baseline.note}; {describe_budget(model.budget)}"
     named = {"name": kind, "label": baseline.label, "group": baseline.group, "note": note}

@@ -68,7 +68,7 @@ def generate_files(
             raise UserError(f"--keep {name} keeps that of a mixture: name it, or {name}=FILE.")
         else:
             with torch.no_grad():
-                z = model.encode(whole.to(model.order.device))
+                z = model.encode(whole.to(model.device))
             kept[name] = z[:, model.sources.index(name)]
     if whole is not None and strength is None and all("=" in item for item in keep):
         raise UserError("A mixture alone does nothing: give a strength, or a source to keep of it.")

@@ -25,7 +25,7 @@ class Generative:
     def add_prior(self, **options: Any) -> None:
         """Adds an untrained prior; the options are those of `asteroid_ucr.prior.MaskingPrior`."""
         prior = MaskingPrior(self.n_src, self._args["latent_dim"], **options)
-        self.prior = prior.to(self.order.device)
+        self.prior = prior.to(self.device)
         self._args["prior"] = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in options.items()

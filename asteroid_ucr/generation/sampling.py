@@ -80,7 +80,7 @@ def make_plan(
         raise UserError("A variation needs both a mixture and a strength: give both, or neither.")
     if strength is not None and not 0 < strength < 1:
         raise UserError(f"strength must lie between 0 and 1, got {strength:g}.")
-    device, samples = model.order.device, max(1, round(seconds * model.sample_rate))
+    device, samples = model.device, max(1, round(seconds * model.sample_rate))
     frames = model.codec.frames(samples)
     given: dict[int, Tensor] = {}
     for name, value in (keep or {}).items():
@@ -130,17 +130,9 @@ def sample_latents(
         iadb.frame_noise(channels, 0, plan.frames, _prior_seed(seed + i)) for i in range(plan.batch)
     ]
     noise = rearrange(torch.cat(noise), "b (n d) t -> b n d t", n=prior.n_src).to(plan.latents)
-    # The prior knows components in the encoder's order, whatever source each is assigned to.
-    inverse = model.order.argsort()
-    z = prior.sample(
-        noise,
-        plan.mask[inverse].expand(plan.batch, -1),
-        plan.latents[:, inverse],
-        steps,
-        0.0 if strength is None else 1 - strength,
-        None if plan.start is None else plan.start[:, inverse],
-    )
-    return z[:, model.order]
+    alpha_start = 0.0 if strength is None else 1 - strength
+    mask = plan.mask.expand(plan.batch, -1)
+    return prior.sample(noise, mask, plan.latents, steps, alpha_start, plan.start)
 
 
 def render(
@@ -216,7 +208,7 @@ def balance(model: UCRSeparator, components: Tensor) -> tuple[Tensor, float]:
 
 def _encode(model: UCRSeparator, wav: Tensor) -> Tensor:
     """Component latents of `(batch, time)` at the training level, in order of sources."""
-    return model.decomposition.encode(model.codec.encode(wav[:, None]))[:, model.order]
+    return model.decomposition.encode(model.codec.encode(wav[:, None]))
 
 
 def _prior_seed(seed: int) -> int:
@@ -231,7 +223,7 @@ def _shaped(
     Raises:
         UserError: if the length is neither's, or the shape is not that of its kind.
     """
-    value = value.to(model.order.device, torch.float32)
+    value = value.to(model.device, torch.float32)
     found = value.shape[-1] if value.ndim else 0
     if found == samples:
         if value.ndim == 3 and value.shape[1] == 1:

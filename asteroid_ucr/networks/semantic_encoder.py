@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from einops import rearrange
+import torch
 from torch import Tensor, nn
 
 from asteroid_ucr.networks.blocks import ResidualBlock, group_norm
-
-TRUNKS = ("separate", "shared")
 
 
 class _Tower(nn.Sequential):
@@ -31,14 +29,14 @@ class _Tower(nn.Sequential):
 class SemanticEncoder(nn.Module):
     """Squeezes latents into `n_src` component latents at the same frame rate.
 
+    Each component has an encoder of its own, a tower.
+
     Args:
         channels: of the codec's latents.
         n_src: number of components.
         latent_dim: channels of each component latent; 1 is the paper's "univariate".
         widths: channels of the stages; the reference has 256, 512 (Bindi & Esling 2024).
         kernel_size: odd.
-        trunk: "separate" gives each component an encoder of its own, as the reference does;
-            "shared" computes all components by one.
     """
 
     def __init__(
@@ -48,20 +46,16 @@ class SemanticEncoder(nn.Module):
         latent_dim: int = 1,
         widths: Sequence[int] = (256, 512),
         kernel_size: int = 3,
-        trunk: str = "separate",
     ):
         super().__init__()
-        if trunk not in TRUNKS:
-            raise ValueError(f"trunk must be one of {TRUNKS}, got {trunk!r}.")
-        self.n_src = n_src
-        towers, dim = (n_src, latent_dim) if trunk == "separate" else (1, n_src * latent_dim)
         self.towers = nn.ModuleList(
-            _Tower(channels, widths, dim, kernel_size) for _ in range(towers)
+            _Tower(channels, widths, latent_dim, kernel_size) for _ in range(n_src)
         )
+
+    def pick(self, components: Sequence[int]) -> None:
+        """Keeps these components' encoders, in this order."""
+        self.towers = nn.ModuleList(self.towers[k] for k in components)
 
     def forward(self, latents: Tensor) -> Tensor:
         """`(batch, channels, frames)` to `(batch, n_src, latent_dim, frames)`."""
-        outputs = [tower(latents) for tower in self.towers]
-        if len(outputs) == 1:
-            return rearrange(outputs[0], "b (n d) t -> b n d t", n=self.n_src)
-        return rearrange(outputs, "n b d t -> b n d t")
+        return torch.stack([tower(latents) for tower in self.towers], dim=1)

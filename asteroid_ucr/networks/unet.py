@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import repeat
 from torch import Tensor, nn
 
 from asteroid_ucr.networks.blocks import ResidualBlock, SelfAttention, TimeEmbedding, group_norm
@@ -58,6 +59,17 @@ class UNet1d(nn.Module):
             group_norm(channels), nn.SiLU(), nn.Conv1d(channels, channels, 3, padding=1)
         )
 
+    @torch.no_grad()
+    def permute_condition(self, order: Sequence[int]) -> None:
+        """Lets the weights take the condition's channels in another order.
+
+        Args:
+            order: For each new channel, the index of the old one that it holds.
+        """
+        for block in [*self.down, self.middle, *self.up]:
+            weight = block.conv1.weight[:, -len(order) :]
+            weight.copy_(weight[:, list(order)])
+
     def forward(self, x: Tensor, alpha: Tensor, condition: Tensor) -> Tensor:
         """Denoises.
 
@@ -85,6 +97,28 @@ class UNet1d(nn.Module):
             x = torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skip], dim=1)
             x = block(x, embedding, _at_rate_of(x, condition))
         return self.out(x)[..., :frames]
+
+
+class ComponentUNet1d(UNet1d):
+    """A `UNet1d` that denoises each component by itself, conditioned on its latent."""
+
+    def forward(self, x: Tensor, alpha: Tensor, z: Tensor) -> Tensor:
+        """Denoises all components.
+
+        Args:
+            x: Blends x_α, `(batch, channels, frames)`, common to all components, or `(batch,
+                n_src, channels, frames)`.
+            alpha: `(batch,)` in [0, 1].
+            z: Component latents, `(batch, n_src, latent_dim, frames)`.
+
+        Returns:
+            `(batch, n_src, channels, frames)`.
+        """
+        n_src = z.shape[1]
+        if x.ndim == 3:
+            x = repeat(x, "b c t -> b n c t", n=n_src)
+        denoised = super().forward(x.flatten(0, 1), alpha.repeat_interleave(n_src), z.flatten(0, 1))
+        return denoised.unflatten(0, (-1, n_src))
 
 
 def _at_rate_of(x: Tensor, condition: Tensor) -> Tensor:

@@ -202,9 +202,8 @@ def _latents(
         return None
     name = results["examples"][0]["name"]
     wav, _ = read_audio(folder / "examples" / name / "mixture.wav", model.sample_rate, mono=True)
-    device = next(model.parameters()).device
     with torch.no_grad():
-        z = model.encode(wav[None].to(device))[0].cpu()
+        z = model.encode(wav[None].to(model.device))[0].cpu()
     rate = z.shape[-1] / (wav.shape[-1] / model.sample_rate)
     svg = figures.latents_over_time(z, model.sources, rate)
     return {"name": name, "svg": Markup(svg), "frame_rate": round(rate), "channels": z.shape[1]}

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from asteroid_ucr.pretrained import load_checkpoint
+from asteroid_ucr.base import load_checkpoint
 from asteroid_ucr.reports.tables import load_results
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError

@@ -21,7 +21,7 @@ from asteroid_ucr.solos.loss import SoloSystem
 from asteroid_ucr.solos.sums import SoloSums
 from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoint, fit
 from asteroid_ucr.training.system import DecompositionSystem, StepwiseSystem
-from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.atomic import make_folder
 from asteroid_ucr.utils.errors import UserError
 
 
@@ -143,8 +143,7 @@ def train_model(
         "crop_seconds": round(settings.frames / caches[0].metadata.frame_rate, 3),
         **budget,
     }
-    with atomic_path(exp_dir / "best_model.pth") as temporary:
-        torch.save(model.serialize(), temporary)
+    model.save(exp_dir / "best_model.pth")
     return exp_dir / "best_model.pth"
 
 

@@ -17,7 +17,8 @@ from asteroid_ucr.training.fit import LatentData, build_optimizer, find_checkpoi
 from asteroid_ucr.training.render_gain import measure_render_gain
 from asteroid_ucr.training.system import PriorSystem
 from asteroid_ucr.training.train import cache_folder
-from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.atomic import make_folder
+from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 
 FOLDER = "prior"  # of the run, inside the experiment's folder
@@ -57,7 +58,7 @@ def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto")
     sections["decomposition"] = {"encoder": encoder_digest(model)}
     record_config(sections, folder / "conf.yml", checkpoint is not None, _FREE)
 
-    device = "cuda" if settings.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    device = pick_device("cpu" if settings.accelerator == "cpu" else "auto")
     data = config.data
     latents = [
         LatentCache(
@@ -72,15 +73,13 @@ def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto")
         widths=settings.widths,
         kernel_sizes=settings.kernels,
         frames=settings.frames,
-        variant=settings.variant,
     )
     model.prior.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
     optimizer, scheduler = build_optimizer(model.prior.parameters(), settings)
     system = PriorSystem(model, optimizer, scheduler, settings.seed, settings.all_masked)
     fit(system, LatentData(settings, config.data.workers, *caches), settings, folder, checkpoint)
     model.render_gain = measure_render_gain(model.cpu(), latents[0], settings.frames, settings.seed)
-    with atomic_path(exp_dir / "best_model.pth") as temporary:
-        torch.save(model.serialize(), temporary)
+    model.save(exp_dir / "best_model.pth")
     return exp_dir / "best_model.pth"
 
 

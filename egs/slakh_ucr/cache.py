@@ -2,20 +2,18 @@
 
 import sys
 
-import torch
-
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import parse_recipe, recipe_parser
 from asteroid_ucr.data.encode import encode_split
 from asteroid_ucr.training.train import cache_folder
+from asteroid_ucr.utils.device import pick_device
 
 
 def main() -> None:
     """Runs the stage."""
     config, _ = parse_recipe(recipe_parser(__doc__))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    codec = build_codec(config.codec.name, **config.codec.options()).to(device)
+    codec = build_codec(config.codec.name, **config.codec.options()).to(pick_device())
     for split in ("train", "validation"):
         failures = encode_split(
             config.data.root,

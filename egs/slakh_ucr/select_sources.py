@@ -5,9 +5,7 @@ import sys
 from pathlib import Path
 
 from asteroid_ucr.cli import exit_code
-from asteroid_ucr.evaluation.recipe import save
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.utils.atomic import make_folder
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True, help="file, or folder that holds best_model.pth")
@@ -19,7 +17,7 @@ def main() -> None:
     """Runs the step."""
     options = parser.parse_args()
     model = UCRSeparator.from_pretrained(options.model).select(options.sources)
-    save(model, make_folder(Path(options.exp_dir)) / "best_model.pth")
+    model.save(Path(options.exp_dir) / "best_model.pth")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ MEASURES = ("onset", "chroma", "component_mse", "codec_mse")
 
 def device_of(model: UCRSeparator) -> torch.device:
     """Where the model is."""
-    return model.order.device
+    return model.device
 
 
 def parts(stems: Tensor, model: UCRSeparator) -> dict[str, Tensor]:
@@ -135,8 +135,7 @@ def encode_clip(model: UCRSeparator, clip: Clip) -> Tensor:
 
 def standardised(model: UCRSeparator, z: Tensor) -> Tensor:
     """Component latents in the order of sources to zero mean and unit variance."""
-    order = model.order.cpu()
-    return (z.cpu() - model.prior.mean.cpu()[order]) / model.prior.std.cpu()[order]
+    return model.prior.standardise(z.to(model.device)).cpu()
 
 
 def _measure(model: UCRSeparator, clip: Clip, kept: int, wavs: Tensor, z: Tensor) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from asteroid_ucr.data.encode import cache_metadata
 from asteroid_ucr.evaluation.generation.evaluate import evaluate_generation
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.train import cache_folder
+from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 
 
@@ -37,11 +38,10 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device()
     expected = cache_metadata(data.root, "train", model.codec, data.sources, data.mix)
     cache = ComponentCache(LatentCache(cache_folder(config, "train"), expected), model, device)
-    order = model.order
-    latents = [torch.from_numpy(cache.crop(t, 0, 2**31))[order] for t in cache.tracks]
+    latents = [torch.from_numpy(cache.crop(t, 0, 2**31)) for t in cache.tracks]
     train, test = (
         list(
             slakh_clips(
