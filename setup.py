@@ -49,7 +49,8 @@ setup(
         "markupsafe",
         "pillow",
         "pretty_midi",
-        "symusic==0.5.8",  # 0.6.0's synthesizer returns no array
+        "pyloudnorm",
+        "soxr",
     ],
     extras_require={
         "dev": [

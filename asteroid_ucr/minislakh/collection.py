@@ -10,19 +10,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from symusic import Synthesizer
 from tqdm import tqdm
 
 from asteroid_ucr.data.slakh import SPLITS, track_folders
-from asteroid_ucr.minislakh.midi_files import digest, find_midi, load_midi
-from asteroid_ucr.minislakh.render import SAMPLE_RATE, TimedNote, default_soundfont
+from asteroid_ucr.minislakh.kits import Kit
+from asteroid_ucr.minislakh.midi_files import find_midi, load_midi
+from asteroid_ucr.minislakh.recording import Recording, StemNotes, TimedNote
 from asteroid_ucr.minislakh.song import compose
-from asteroid_ucr.minislakh.write import Recording, StemNotes, is_complete, write_track
+from asteroid_ucr.minislakh.soundfont import SoundFont
+from asteroid_ucr.minislakh.sounds import default_soundfont, fingerprint, open_sounds
+from asteroid_ucr.minislakh.write import is_complete, write_track
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.errors import UserError
 
 # Raised whenever the same seed gives other songs than before.
-VERSION = 1
+VERSION = 2
 RECORD = "minislakh.json"
 _LEFTOVER = re.compile(r"\.Track\d+\.\d+")
 
@@ -78,19 +80,19 @@ def build(
     ):
         if not value >= least or value == float("inf"):
             raise UserError(f"--{name} is {value}: give a number of {least} or more.")
-    out, fonts = Path(out_dir), [_check_soundfont(f) for f in soundfonts or [default_soundfont()]]
+    out, sources = Path(out_dir), open_sounds(soundfonts or [default_soundfont()])
     settings = {
         "version": VERSION,
         "seed": seed,
         "seconds": float(seconds),
-        "soundfont": " ".join(digest(font) for font in fonts),
+        "soundfont": " ".join(map(fingerprint, sources)),
         "midi": None,
     }
     if midi_dir is None:
         count, recording = songs, lambda index: compose_recording(seed, index, seconds)
     else:
-        chosen, fingerprint = _choose_midi(Path(midi_dir), songs, seconds)
-        settings["midi"] = fingerprint
+        chosen, midi = _choose_midi(Path(midi_dir), songs, seconds)
+        settings["midi"] = midi
         count, recording = len(chosen), chosen.__getitem__
     wanted = {out / split_of(i) / f"Track{i + 1:05d}": i for i in range(count)}
     _check_folder(out, settings, wanted)
@@ -99,19 +101,19 @@ def build(
     with atomic_path(out / RECORD) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     missing = {folder: i for folder, i in wanted.items() if not is_complete(folder)}
-    _write_all(missing, recording, seed, fonts, workers, progress)
+    _write_all(missing, recording, seed, sources, workers, progress)
 
 
 def _write_all(
     missing: dict[Path, int],
     recording: Callable[[int], Recording],
     seed: int,
-    fonts: Sequence[Path],
+    sources: Sequence[SoundFont | Kit],
     workers: int,
     progress: bool,
 ) -> None:
     def work(item: tuple[Path, int]) -> None:
-        write_track(recording(item[1]), item[0], seed, fonts)
+        write_track(recording(item[1]), item[0], seed, sources)
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -144,18 +146,6 @@ def compose_recording(seed: int, index: int, seconds: float) -> Recording:
     name = f"minislakh {VERSION} {seed} {index}"
     uuid = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
     return Recording(index, uuid, f"{song.style}/{uuid}.mid", song.tempo, seconds, tuple(stems))
-
-
-def _check_soundfont(soundfont: str | Path) -> Path:
-    path = Path(soundfont)
-    if not path.is_file():
-        raise UserError(f"--soundfont {path} is not a file: give an .sf2 or .sf3 file.")
-    try:
-        Synthesizer(str(path), SAMPLE_RATE, 4)
-    except Exception as error:
-        # The library's own errors are of no documented type.
-        raise UserError(f"--soundfont {path} is not a soundfont that can be read.") from error
-    return path
 
 
 def _choose_midi(folder: Path, songs: int, seconds: float) -> tuple[list[Recording], str]:

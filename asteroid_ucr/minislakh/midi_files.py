@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pretty_midi
 
-from asteroid_ucr.minislakh.render import TimedNote
-from asteroid_ucr.minislakh.write import Recording, StemNotes
+from asteroid_ucr.minislakh.recording import Recording, StemNotes, TimedNote
 from asteroid_ucr.utils.errors import UserError
 
 _SUFFIXES = (".mid", ".midi", ".kar")

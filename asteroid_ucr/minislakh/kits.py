@@ -1,0 +1,148 @@
+"""Plays drum kits of the Hydrogen drum machine: a folder of samples with a drumkit.xml."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import soundfile as sf
+import soxr
+
+from asteroid_ucr.minislakh.player import Voice, mix_voices
+from asteroid_ucr.minislakh.recording import SAMPLE_RATE, TimedNote, Wave
+from asteroid_ucr.utils.errors import UserError
+
+# General MIDI keys by the words in an instrument's name; the first pattern that fits decides.
+_KEYS = (
+    (r"stick|rim", (37,)),
+    (r"pedal|foot|h\.?h.*ped", (44,)),
+    (r"open|half|semi", (46,)),
+    (r"clos|hi-?hat|hh", (42,)),
+    (r"splash", (55,)),
+    (r"china", (52,)),
+    (r"bell", (53,)),
+    (r"ride", (51, 59)),
+    (r"crash", (49, 57)),
+    (r"cowbell", (56,)),
+    (r"tamb", (54,)),
+    (r"clap", (39,)),
+    (r"shaker|maraca", (70,)),
+    (r"kick|bass ?drum|\bbd\b", (36, 35)),
+    (r"snare|\bsd\b", (38, 40)),
+    (r"floor|tom.*(low|lo|3|4)|low.*tom", (41, 43, 45)),
+    (r"tom.*(mid|2)|mid.*tom", (47, 45)),
+    (r"tom", (50, 48)),
+)
+# What plays a key that a kit lacks.
+_NEAREST = {35: 36, 40: 38, 41: 43, 43: 41, 44: 42, 45: 47, 47: 45, 48: 50, 49: 57, 50: 48}
+_NEAREST |= {52: 49, 53: 51, 54: 42, 55: 49, 57: 49, 59: 51, 69: 42, 70: 42, 82: 42}
+_HATS = (42, 44, 46)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    lowest: float
+    highest: float
+    gain: float
+    pitch: float
+    file: str
+
+
+class Kit:
+    """A Hydrogen drum kit.
+
+    Args:
+        folder: Folder with a drumkit.xml and samples.
+
+    Attributes:
+        info: What the kit says about itself: name, author and licence.
+        usable: Whether it has at least a kick, a snare and a closed hi-hat.
+
+    Raises:
+        UserError: If drumkit.xml is missing or cannot be read.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.path = Path(folder)
+        try:
+            text = (self.path / "drumkit.xml").read_text(encoding="utf-8", errors="replace")
+            root = ET.fromstring(re.sub(r'\sxmlns="[^"]+"', "", text))
+            instruments = [self._instrument(item) for item in root.iter("instrument")]
+        except (OSError, ET.ParseError, ValueError) as error:
+            raise UserError(
+                f"{folder} is not a Hydrogen drum kit that can be read ({error})."
+            ) from error
+        words = {
+            "name": ("name",),
+            "engineer": ("author",),
+            "copyright": ("license", "licence"),
+            "comment": ("info",),
+        }
+        self.info = {
+            word: " ".join(text.split())
+            for word, tags in words.items()
+            if (text := next(filter(None, map(root.findtext, tags)), ""))
+        }
+        self._layers: dict[int, list[_Layer]] = {}
+        for name, layers in instruments:
+            keys = next((keys for words, keys in _KEYS if re.search(words, name)), ())
+            for key in keys if layers else ():
+                self._layers.setdefault(key, layers)
+        self.usable = all(key in self._layers for key in (36, 38, 42))
+        self._sample = lru_cache(maxsize=64)(self._read)
+
+    def _instrument(self, item: ET.Element) -> tuple[str, list[_Layer]]:
+        def number(element: ET.Element, tag: str, default: float) -> float:
+            return float(element.findtext(tag) or default)
+
+        gain = number(item, "volume", 1) * number(item, "gain", 1)
+        # Old kits have one sample per instrument, and no layers.
+        layers = [
+            _Layer(
+                number(layer, "min", 0),
+                number(layer, "max", 1),
+                gain * number(layer, "gain", 1),
+                number(layer, "pitch", 0),
+                layer.findtext("filename") or "",
+            )
+            for layer in (list(item.iter("layer")) or [item])
+        ]
+        present = [e for e in layers if e.file and (self.path / e.file).is_file()]
+        return (item.findtext("name") or "").lower(), sorted(present, key=lambda e: e.lowest)
+
+    def _read(self, file: str, pitch: float) -> Wave:
+        try:
+            wave, rate = sf.read(self.path / file, dtype="float32", always_2d=True)
+        except (OSError, sf.LibsndfileError) as error:
+            raise UserError(
+                f"{self.path / file} cannot be read: reinstall the drum kit."
+            ) from error
+        return soxr.resample(wave.mean(1), rate * 2 ** (pitch / 12), SAMPLE_RATE)
+
+    def play(
+        self,
+        notes: Iterable[TimedNote],
+        frames: int,
+        gains: Mapping[int, float] | None = None,
+        tuning: float = 0.0,
+    ) -> Wave:
+        """Renders notes as `Player.play` does; samples always sound to their end.
+
+        A closed hi-hat cuts an open one. Notes of keys that the kit cannot play are left out.
+        """
+        voices = []
+        for note in sorted(notes):
+            layers = self._layers.get(note.pitch) or self._layers.get(_NEAREST.get(note.pitch, -1))
+            if not layers:
+                continue
+            loudness = note.velocity / 127
+            layer = next((e for e in layers if loudness <= e.highest), layers[-1])
+            wave = self._sample(layer.file, round(layer.pitch + tuning, 1))
+            gain = layer.gain * loudness * (gains or {}).get(note.pitch, 1.0)
+            group = int(note.pitch in _HATS)
+            voices.append(Voice(round(note.start * SAMPLE_RATE), wave, gain, group))
+        return mix_voices(voices, frames)

@@ -1,0 +1,342 @@
+"""Plays a preset of a soundfont: notes in, waveform out.
+
+Implements the synthesis model of the SoundFont specification 2.04 (section 9) for single notes
+without controllers: looped samples, volume and modulation envelopes, two oscillators, a resonant
+low-pass filter, modulators and exclusive classes. Where the specification leaves a choice, the
+result follows FluidSynth. Modulation envelopes stay where they are when a note is released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from asteroid_ucr.minislakh.recording import SAMPLE_RATE, TimedNote, Wave
+from asteroid_ucr.minislakh.soundfont import Gen, SoundFont, Zone
+
+_LONGEST = 30.0
+# Envelopes fall by this many dB in their decay or release time.
+_RANGE = 96.0
+# Positions of MIDI controllers in a General MIDI device after a reset; the others are at 0.
+_CONTROLLERS = {7: 100, 10: 63.5, 11: 127, 91: 40}
+# The generators that decide at which pitch, over time, a sample is played.
+_PITCH = (5, 6, 7, *range(21, 30), 31, 32, Gen.VOLUME_ENV, Gen.COARSE_TUNE, Gen.FINE_TUNE)
+_BLOCK = 32
+
+Generators = dict[int, float]
+
+
+@dataclass
+class Voice:
+    """A sounding wave `(time,)`: first frame, gain, and the group of voices that cut each other."""
+
+    start: int
+    wave: Wave
+    gain: float
+    group: int = 0
+
+
+def mix_voices(voices: Iterable[Voice], frames: int) -> Wave:
+    """Adds voices up; one that starts later cuts the earlier ones of its group in 50 ms.
+
+    Args:
+        voices: In the order of their first frames.
+        frames: Length of the result; what lies beyond is dropped.
+    """
+    out = np.zeros(frames, np.float32)
+    sounding: dict[int, list[Voice]] = {}
+    fade = np.linspace(1, 0, SAMPLE_RATE // 20, dtype=np.float32) ** 2
+    voices = list(voices)
+    for voice in voices:
+        if voice.group:
+            for other in sounding.get(voice.group, []):
+                cut = voice.start - other.start
+                if cut > 0:
+                    other.wave = other.wave[: cut + len(fade)].copy()
+                    tail = other.wave[cut:]
+                    tail *= fade[: len(tail)]
+            together = [v for v in sounding.get(voice.group, []) if v.start == voice.start]
+            sounding[voice.group] = [*together, voice]
+    for voice in voices:
+        stop = min(len(voice.wave), frames - voice.start)
+        if stop > 0:
+            out[voice.start : voice.start + stop] += voice.wave[:stop] * np.float32(voice.gain)
+    return out
+
+
+class Player:
+    """Plays notes of one preset.
+
+    Args:
+        font: The soundfont.
+        bank: Bank of the preset, which must exist.
+        program: Program of the preset.
+        tuning: Transposition in semitones.
+    """
+
+    def __init__(self, font: SoundFont, bank: int, program: int, tuning: float = 0.0) -> None:
+        self.font, self.tuning = font, tuning
+        self.zones = font.zones(bank, program)
+        self._resampled: dict[tuple[int, ...], tuple[Wave, bool]] = {}
+
+    def play(
+        self, notes: Iterable[TimedNote], frames: int, gains: Mapping[int, float] | None = None
+    ) -> Wave:
+        """Renders notes.
+
+        Args:
+            notes: Times count from the start of the result.
+            frames: Length of the result in frames; what lies beyond is dropped.
+            gains: Amplitude by pitch, where it is not one.
+
+        Returns:
+            `(frames,)`, float32, mono, at 44.1 kHz.
+        """
+        voices = [
+            voice
+            for note in sorted(notes)
+            for voice in self._voices(note, (gains or {}).get(note.pitch, 1.0))
+        ]
+        return mix_voices(voices, frames)
+
+    def _voices(self, note: TimedNote, gain: float) -> Iterable[Voice]:
+        """One voice for every zone that answers to the note."""
+        for number, zone in enumerate(self.zones):
+            if not zone.keys[0] <= note.pitch <= zone.keys[1]:
+                continue
+            if not zone.velocities[0] <= note.velocity <= zone.velocities[1]:
+                continue
+            fixed = zone.generators[Gen.FIXED_VELOCITY]
+            generators = modulate(zone, note.pitch, fixed if fixed >= 0 else note.velocity)
+            envelope = _Envelope.of(generators, Gen.VOLUME_ENV, note.pitch)
+            release = max(envelope.release, 0.005)
+            seconds = min(note.length + min(0.8 * release, 8.0), _LONGEST)
+            wave = self._tone(number, note.pitch, generators, round(seconds * SAMPLE_RATE))
+            held = min(round(note.length * SAMPLE_RATE), len(wave))
+            # The release replaces the decay and starts from the level that the envelope has.
+            shape = envelope.volume(held + 1)
+            slope = np.float32(-np.log(10) / 20 * _RANGE / (release * SAMPLE_RATE))
+            fall = np.exp(slope * np.arange(len(wave) - held, dtype=np.float32))
+            wave = wave * np.concatenate([shape[:-1], shape[-1] * fall])
+            end = min(len(wave), 64)
+            wave[len(wave) - end :] *= np.linspace(1, 0, end, dtype=np.float32)
+            pan = np.pi / 2 * (np.clip(generators.get(Gen.PAN, 0), -500, 500) / 1000 + 0.5)
+            # Attenuation counts 0.4 dB per dB, as in E-mu's hardware and all players since; what
+            # modulators add counts fully.
+            own = zone.generators.get(Gen.ATTENUATION, 0)
+            attenuation = generators.get(Gen.ATTENUATION, 0) - 0.6 * own
+            level = 10 ** (-attenuation / 200) * (np.cos(pan) + np.sin(pan)) / 2
+            group = zone.generators.get(Gen.EXCLUSIVE_CLASS, 0)
+            yield Voice(round(note.start * SAMPLE_RATE), wave, float(gain * level), group)
+
+    def _tone(self, number: int, key: int, generators: Generators, frames: int) -> Wave:
+        """A held note without its volume envelope: at least `frames` unless the sample ends."""
+        wave = self._pitched(number, key, generators, frames)
+        cutoff, resonance = generators[Gen.CUTOFF], round(generators.get(Gen.RESONANCE, 0))
+        by_envelope = generators.get(Gen.MOD_ENV_CUTOFF, 0)
+        by_lfo = generators.get(Gen.MOD_LFO_CUTOFF, 0)
+        if abs(by_envelope) >= 1 or abs(by_lfo) >= 1:
+            blocks = -(-len(wave) // _BLOCK)
+            path = cutoff + np.zeros(blocks)
+            if abs(by_envelope) >= 1:
+                envelope = _Envelope.of(generators, Gen.MOD_ENV, key)
+                path += by_envelope * envelope.modulation(blocks, _BLOCK)
+            if abs(by_lfo) >= 1:
+                path += by_lfo * _oscillator(generators, Gen.MOD_LFO_DELAY, blocks, _BLOCK)
+            wave = _sweep(wave, path, resonance)
+        elif cutoff < 13500 or resonance > 10:
+            wave = lfilter(*_lowpass(50 * round(cutoff / 50), resonance), wave)
+        if abs(tremolo := generators.get(Gen.MOD_LFO_VOLUME, 0)) >= 1:
+            swing = _oscillator(generators, Gen.MOD_LFO_DELAY, len(wave))
+            wave = wave * (10 ** (tremolo / 200 * swing)).astype(np.float32)
+        return wave
+
+    def _pitched(self, number: int, key: int, generators: Generators, frames: int) -> Wave:
+        """The sample at a key's pitch, kept for later notes of this key."""
+        cache_key = (number, key, *(round(generators.get(g, 0)) for g in _PITCH))
+        known = self._resampled.get(cache_key)
+        if known and (known[1] or len(known[0]) >= frames):
+            return known[0][:frames]
+        length = round(1.5 * frames) if known else max(frames, SAMPLE_RATE // 2)
+        zone, at = self.zones[number], self.zones[number].generators
+        sample = self.font.sample(zone.sample)
+
+        def offset(fine: Gen, coarse: Gen) -> int:
+            return at.get(fine, 0) + 32768 * at.get(coarse, 0)
+
+        first = max(0, offset(Gen.START, Gen.START_COARSE))
+        last = len(sample.wave) + min(0, offset(Gen.END, Gen.END_COARSE))
+        loop = (
+            sample.loop[0] - first + offset(Gen.LOOP_START, Gen.LOOP_START_COARSE),
+            sample.loop[1] - first + offset(Gen.LOOP_END, Gen.LOOP_END_COARSE),
+        )
+        root = at[Gen.ROOT_KEY] if at[Gen.ROOT_KEY] >= 0 else sample.key
+        played = at[Gen.FIXED_KEY] if at[Gen.FIXED_KEY] >= 0 else key
+        cents = (played - root) * at[Gen.SCALE_TUNING] + 100 * self.tuning + sample.correction
+        cents += 100 * generators.get(Gen.COARSE_TUNE, 0) + generators.get(Gen.FINE_TUNE, 0)
+        silent = round(_seconds(generators[Gen.VOLUME_ENV]) * SAMPLE_RATE)
+        bend = self._bend(key, generators, max(0, length - silent))
+        step = sample.rate / SAMPLE_RATE * 2 ** (cents / 1200)
+        if bend is None:
+            positions = np.arange(max(0, length - silent)) * step
+        else:
+            positions = np.cumsum(np.concatenate([[0.0], step * 2 ** (bend[:-1] / 1200)]))
+        loops = at.get(Gen.LOOPS, 0) in (1, 3)
+        wave = _read(sample.wave[first:last], loop if loops else None, positions)
+        wave = np.concatenate([np.zeros(silent, np.float32), wave]) if silent else wave
+        self._resampled[cache_key] = wave, len(wave) < length
+        return wave[:frames]
+
+    def _bend(self, key: int, generators: Generators, frames: int) -> NDArray[np.float64] | None:
+        """Deviation from the note's pitch in cents over time, if there is any."""
+        bends = []
+        if abs(depth := generators.get(Gen.MOD_ENV_PITCH, 0)) >= 1:
+            bends.append(depth * _Envelope.of(generators, Gen.MOD_ENV, key).modulation(frames))
+        for generator, delay in (
+            (Gen.VIB_LFO_PITCH, Gen.VIB_LFO_DELAY),
+            (Gen.MOD_LFO_PITCH, Gen.MOD_LFO_DELAY),
+        ):
+            if abs(depth := generators.get(generator, 0)) >= 1:
+                bends.append(depth * _oscillator(generators, delay, frames))
+        return sum(bends[1:], bends[0]) if bends else None
+
+
+def modulate(zone: Zone, key: int, velocity: int) -> Generators:
+    """Generators of a zone with everything that its modulators add for one note (section 9.5)."""
+    generators: Generators = dict(zone.generators)
+    for modulator, amount in zone.modulators:
+        if modulator.source == 0 or amount == 0:
+            continue
+        value = amount * _controller(modulator.source, key, velocity)
+        if modulator.amount_source:
+            value *= _controller(modulator.amount_source, key, velocity)
+        if modulator.transform == 2:
+            value = abs(value)
+        generators[modulator.generator] = generators.get(modulator.generator, 0) + value
+    return generators
+
+
+def _controller(code: int, key: int, velocity: int) -> float:
+    """A modulator's source, mapped to [0, 1] or [-1, 1] (sections 8.2 and 9.5)."""
+    index, curve = code & 0x7F, code >> 10
+    is_midi, falls, bipolar = (bool(code & bit) for bit in (0x80, 0x100, 0x200))
+    # Note-on velocity, key, pitch wheel, and its sensitivity of two semitones.
+    inner = {2: velocity, 3: key, 14: 63.5, 16: 2}
+    value = (_CONTROLLERS if is_midi else inner).get(index, 0) / 127
+    value = 1 - value if falls else value
+    sign = 1.0
+    if bipolar:
+        value, sign = abs(2 * value - 1), float(np.sign(2 * value - 1))
+    if curve in (1, 2):
+        # Concave, and convex as its mirror image: 96 dB over the whole range.
+        value = value if curve == 1 else 1 - value
+        bent = 1.0 if value >= 1 else min(1.0, -40 / _RANGE * np.log10(1 - value))
+        value = bent if curve == 1 else 1 - bent
+    elif curve == 3:
+        value = float(value >= 0.5)
+    return sign * value
+
+
+def _seconds(timecents: float) -> float:
+    """Absolute timecents in seconds; the lowest value means 0 (section 8.1.2)."""
+    return 0.0 if timecents <= -11999 else float(2 ** (min(timecents, 8000) / 1200))
+
+
+@dataclass(frozen=True)
+class _Envelope:
+    """Times in seconds; `sustain` in the unit of its generator, 0 to 1000."""
+
+    delay: float
+    attack: float
+    hold: float
+    decay: float
+    sustain: float
+    release: float
+
+    @staticmethod
+    def of(generators: Generators, first: Gen, key: int) -> _Envelope:
+        """Envelope whose first generator is given; higher keys shorten hold and decay."""
+        delay, attack, hold, decay, sustain, release, to_hold, to_decay = (
+            generators.get(first + i, 0) for i in range(8)
+        )
+        hold, decay = hold + to_hold * (60 - key), decay + to_decay * (60 - key)
+        times = [_seconds(t) for t in (delay, attack, hold, decay, release)]
+        return _Envelope(*times[:4], float(np.clip(sustain, 0, 1000)), times[4])
+
+    def volume(self, frames: int) -> Wave:
+        """Amplitude while the note is held: linear attack, exponential decay."""
+        time = np.arange(frames, dtype=np.float32) / SAMPLE_RATE - np.float32(self.delay)
+        if self.sustain > 0:
+            fall = np.maximum(0, time - np.float32(self.attack + self.hold))
+            fall *= np.float32(_RANGE / max(self.decay, 1e-3))
+            level = np.exp(np.minimum(fall, self.sustain / 10) * np.float32(-np.log(10) / 20))
+        else:
+            level = np.ones(frames, np.float32)
+        if self.attack > 0:
+            level *= np.clip(time / np.float32(self.attack), 0, 1)
+        return level
+
+    def modulation(self, frames: int, hop: int = 1) -> NDArray[np.float64]:
+        """Level from 0 to 1 while the note is held, with linear attack and decay."""
+        time = np.arange(frames) * (hop / SAMPLE_RATE) - self.delay
+        rise = np.clip(time / self.attack, 0, 1) if self.attack > 0 else (time >= 0) * 1.0
+        fall = 1 - np.maximum(0, time - self.attack - self.hold) / max(self.decay, 1e-3)
+        return np.minimum(rise, np.maximum(fall, 1 - self.sustain / 1000))
+
+
+def _oscillator(
+    generators: Generators, delay: Gen, frames: int, hop: int = 1
+) -> NDArray[np.float64]:
+    """Triangle from -1 to 1 that starts at 0 after its delay; its rate is the next generator."""
+    rate = 8.176 * 2 ** (generators.get(delay + 1, 0) / 1200)
+    time = np.arange(frames) * (hop / SAMPLE_RATE) - _seconds(generators[delay])
+    return 1 - 4 * np.abs((np.maximum(0, time) * rate + 0.75) % 1 - 0.5)
+
+
+def _read(wave: Wave, loop: tuple[int, int] | None, positions: NDArray[np.float64]) -> Wave:
+    """Reads a sample at fractional positions by cubic Hermite interpolation."""
+    if loop and 0 <= loop[0] <= loop[1] - 8 and loop[1] <= len(wave):
+        beyond = int(positions[-1]) + 4 - loop[1] if len(positions) else 0
+        if beyond > 0:
+            turns = beyond // (loop[1] - loop[0]) + 1
+            wave = np.concatenate([wave[: loop[1]], np.tile(wave[loop[0] : loop[1]], turns)])
+    else:
+        positions = positions[: np.searchsorted(positions, len(wave))]
+    index = positions.astype(np.int32)
+    part = (positions - index).astype(np.float32)
+    padded = np.concatenate([np.zeros(1, np.float32), wave, np.zeros(4, np.float32)])
+    a, b, c, d = (padded[index + i] for i in range(4))
+    slope = 0.5 * (c - a)
+    third = 0.5 * (d - a) + 1.5 * (b - c)
+    return ((third * part + (a - 2.5 * b + 2 * c - 0.5 * d)) * part + slope) * part + b
+
+
+def _sweep(wave: Wave, path: NDArray[np.float64], resonance: int) -> Wave:
+    """Filters with a cutoff (in cents, per block) that moves in steps of a third of a semitone."""
+    steps = np.round(path / 33).astype(int)
+    edges = [0, *(np.flatnonzero(np.diff(steps)) + 1), len(steps)]
+    out, state = np.empty_like(wave), np.zeros(2, np.float32)
+    for start, stop in pairwise(edges):
+        part = slice(start * _BLOCK, stop * _BLOCK)
+        filters = _lowpass(33 * int(steps[start]), resonance)
+        out[part], state = lfilter(*filters, wave[part], zi=state)
+    return out
+
+
+@lru_cache(maxsize=4096)
+def _lowpass(cutoff: int, resonance: int) -> tuple[Wave, Wave]:
+    """Two-pole low-pass filter of a cutoff in cents and a resonance in centibels (8.1.3)."""
+    frequency = np.clip(8.176 * 2 ** (cutoff / 1200), 5.0, 0.45 * SAMPLE_RATE)
+    quality = 10 ** ((np.clip(resonance / 10, 0, 96) - 3.01) / 20)
+    angle = 2 * np.pi * frequency / SAMPLE_RATE
+    width, cosine = np.sin(angle) / (2 * quality), np.cos(angle)
+    gain = min(1.0, quality**-0.5) / (1 + width)
+    b = gain * np.array([(1 - cosine) / 2, 1 - cosine, (1 - cosine) / 2])
+    a = np.array([1 + width, -2 * cosine, 1 - width]) / (1 + width)
+    return b.astype(np.float32), a.astype(np.float32)
