@@ -1,4 +1,4 @@
-"""The command `asteroid-ucr`."""
+"""The command `asteroid-ucr`: sub-commands for users here, those of the recipe in `recipe`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,35 @@ import glob
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from asteroid_ucr import UCRSeparator, UserError, __version__
-from asteroid_ucr.generation.sampling import STEPS
+from asteroid_ucr.generation.sampling import STEPS as PRIOR_STEPS
+from asteroid_ucr.recipe import STEPS
 from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
 from asteroid_ucr.utils.device import pick_device
 
 
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes as a `UserError`, so that every error of the command is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse would print after its usage."""
+        raise UserError(f"{message}; see `{self.prog} --help`.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code: 0, or 2 after a mistake that the user can mend."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] == ["infer"]:  # Asteroid parses these arguments itself
-        return exit_code(lambda: _infer(arguments[1:]))
-    options = build_parser().parse_args(arguments)
-    return exit_code(lambda: options.run(options))
+    """Runs the command; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return exit_code(lambda: _run(given))
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Runs a command, printing a `UserError` as one line; returns the process's exit code."""
+    """Runs a command, and prints a `UserError` as one line.
+
+    Returns:
+        0, what the command returned, or 2 after a mistake that the user can correct.
+    """
     try:
         return command() or 0
     except UserError as error:
@@ -32,127 +43,131 @@ def exit_code(command: Callable[[], int | None]) -> int:
         return 2
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands but `infer`."""
-    parser = argparse.ArgumentParser(
+def _run(arguments: list[str]) -> int | None:
+    if arguments[:1] == ["infer"]:  # Asteroid parses these arguments itself
+        return infer(arguments[1:])
+    if arguments and arguments[0] in STEPS:
+        return STEPS[arguments[0]](arguments[1:])
+    options = vars(build_parser().parse_args(arguments or ["--help"]))
+    return options.pop("run")(**options)
+
+
+def build_parser() -> Parser:
+    """Returns the parser of all commands; the recipe's steps and `infer` parse for themselves."""
+    parser = Parser(
         prog="asteroid-ucr",
-        description="Takes music apart into its sources, by a model that never heard one alone.",
+        description="Separates music into stems with a model trained only on mixtures.",
+        epilog="Every command has its own --help. egs/slakh_ucr/run.sh runs the steps of the "
+        "recipe in their order.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    separate = commands.add_parser(
-        "separate", help="separate sound files into named stems", description=_separate.__doc__
-    )
-    separate.add_argument("files", nargs="+", metavar="FILE", help="sound files, folders or globs")
-    separate.add_argument("-o", "--out", type=Path, default=Path("separated"), metavar="DIR")
-    separate.add_argument("--format", choices=["wav", "flac"], default="wav")
-    separate.add_argument(
-        "--chunk", type=int, default=30, metavar="SECONDS", help="audio in memory at a time"
-    )
-    _add_model_options(separate)
-    separate.set_defaults(run=_separate)
+    def command(run: Any, name: str = "") -> Parser:
+        name = name or run.__name__
+        summary = run.__doc__.split("\n")[0].rstrip(".")
+        made = commands.add_parser(name, help=summary, description=run.__doc__)
+        made.set_defaults(run=run)
+        return made
 
-    generate = commands.add_parser(
-        "generate", help="generate sources with a model's prior", description=_generate.__doc__
-    )
-    generate.add_argument("model", metavar="MODEL", help="bundled name, file, folder or hub id")
-    generate.add_argument("-o", "--out", type=Path, default=Path("generated"), metavar="DIR")
-    generate.add_argument(
-        "--seconds", type=float, help="default: the length of what is given, or else 10"
-    )
-    generate.add_argument(
+    add = command(separate).add_argument
+    add("files", nargs="+", metavar="FILE", help="sound files, folders or globs")
+    add("-o", "--out", type=Path, default=Path("separated"), metavar="DIR", help="output folder")
+    add("--format", choices=["wav", "flac"], default="wav", help="format of the stems")
+    add("--chunk", type=int, default=30, metavar="SECONDS", help="audio in memory at a time")
+    add("--model", required=True, help="bundled name, file, folder or hub id")
+    add("--seed", type=int, help="seed of the sampler's noise")
+    add("--steps", type=int, help="steps of the sampler; 1 gives the conditional mean")
+    _add_device(add)
+
+    add = command(generate).add_argument
+    add("model", metavar="MODEL", help="bundled name, file, folder or hub id")
+    add("-o", "--out", type=Path, default=Path("generated"), metavar="DIR", help="output folder")
+    add("--seconds", type=float, help="length (default: that of the given audio, or 10)")
+    add(
         "--keep",
         action="append",
         default=[],
         metavar="SOURCE=FILE",
-        help="a stem to go with; SOURCE alone keeps that of --mixture; may be repeated",
+        help="stem to accompany; SOURCE alone keeps that of --mixture; may be repeated",
     )
-    generate.add_argument("--mixture", type=Path, metavar="FILE", help="what to vary")
-    generate.add_argument(
-        "--strength", type=float, help="of the variation: 0 is the mixture, 1 is all new"
-    )
-    generate.add_argument("--count", type=int, default=1, help="how many to generate")
-    generate.add_argument("--seed", type=int, default=0, help="of the first; the next has the next")
-    generate.add_argument("--steps", type=int, default=STEPS, help="of the prior's sampler")
-    generate.add_argument("--render_steps", type=int, help="of the denoiser's sampler")
-    generate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    generate.add_argument("--codec_dir", help="folder of the codec's published weights")
-    generate.set_defaults(run=_generate)
+    add("--mixture", type=Path, metavar="FILE", help="mixture to vary")
+    add("--strength", type=float, help="how much to vary: 0 gives the mixture, 1 is all new")
+    add("--count", type=int, default=1, help="how many to generate")
+    add("--seed", type=int, default=0, help="seed of the first; the others count up from it")
+    add("--steps", type=int, default=PRIOR_STEPS, help="steps of the prior's sampler")
+    add("--render_steps", type=int, help="steps of the denoiser's sampler")
+    _add_device(add)
 
-    evaluate = commands.add_parser(
-        "evaluate", help="score models beside floors and ceilings", description=_evaluate.__doc__
-    )
-    evaluate.add_argument("models", nargs="+", metavar="MODEL", help="several: training seeds")
-    data = evaluate.add_mutually_exclusive_group(required=True)
-    data.add_argument("--slakh_dir", type=Path, help="a Slakh tree: its test split is scored")
-    data.add_argument("--clips", type=Path, help="a folder of CLIP/{mix,drums,…}.wav")
-    evaluate.add_argument(
-        "--estimates", metavar="SUFFIX", help="also score CLIP/<source>SUFFIX.wav, with --clips"
-    )
-    evaluate.add_argument(
-        "--compare", nargs="+", default=[], metavar="FILE", help="trained baselines to score too"
-    )
-    evaluate.add_argument("--pretrained", metavar="NAME", help="Demucs weights, such as htdemucs")
-    evaluate.add_argument("-o", "--out", type=Path, default=Path("evaluated"), metavar="DIR")
-    evaluate.add_argument("--steps", type=int, nargs="+", default=[1, 25])
-    evaluate.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the noise")
-    evaluate.add_argument("--max_clips", type=int)
-    evaluate.add_argument("--segment_seconds", type=float, default=7.0)
-    evaluate.add_argument("--mix", choices=["sum", "paper_mean"], default="sum")
-    evaluate.add_argument("--allow_shared_midi", action="store_true")
-    evaluate.add_argument("--no_bss_eval", action="store_true", help="skip the slow BSS-eval v4")
-    evaluate.add_argument("--codec_dir", help="folder of the codec's published weights")
-    evaluate.add_argument("--device", default="auto")
-    evaluate.set_defaults(run=_evaluate)
+    evaluation = command(evaluate)
+    add = evaluation.add_argument
+    add("models", nargs="+", metavar="MODEL", help="models to score; several for training seeds")
+    data = evaluation.add_mutually_exclusive_group(required=True)
+    data.add_argument("--slakh_dir", type=Path, help="Slakh tree whose test split is scored")
+    data.add_argument("--clips", type=Path, help="folder of CLIP/{mix,drums,…}.wav")
+    add("--estimates", metavar="SUFFIX", help="also score CLIP/SOURCE<SUFFIX>.wav, with --clips")
+    add("--compare", nargs="+", default=[], metavar="FILE", help="trained baselines to score too")
+    add("--pretrained", metavar="NAME", help="published Demucs weights to score, as htdemucs")
+    add("-o", "--out", type=Path, default=Path("evaluated"), metavar="DIR", help="output folder")
+    add("--steps", type=int, nargs="+", default=[1, 25], help="numbers of sampler steps to score")
+    add("--seeds", type=int, nargs="+", default=[0], help="seeds of the sampler's noise")
+    add("--max_clips", type=int, help="number of clips, spread over the tracks (default: all)")
+    add("--segment_seconds", type=float, default=7.0, help="length of a clip")
+    add("--mix", choices=["sum", "paper_mean"], default="sum", help="how sources are mixed")
+    add("--allow_shared_midi", action="store_true", help="score songs that training tracks share")
+    add("--no_bss_eval", action="store_true", help="leave out the slow BSS-eval v4")
+    _add_device(add)
 
-    doctor = commands.add_parser("doctor", help="examine a Slakh tree and name its faults")
-    doctor.add_argument("folder", type=Path, metavar="DIR")
-    doctor.add_argument(
-        "--no_listen", action="store_true", help="read headers only: silent stems go unnoticed"
-    )
-    doctor.set_defaults(run=_doctor)
+    add = command(doctor).add_argument
+    add("folder", type=Path, metavar="DIR", help="Slakh tree")
+    add("--no_listen", action="store_true", help="read headers only, which misses silent stems")
 
-    benchmark = commands.add_parser(
-        "benchmark", help="measure what separation costs", description=_benchmark.__doc__
-    )
-    benchmark.add_argument("-o", "--out", type=Path, default=Path("benchmark.json"))
-    benchmark.add_argument("--model", help="default: the reference configuration, untrained")
-    benchmark.add_argument(
-        "--against", nargs="*", metavar="NAME", help="convtasnet, hdemucs, htdemucs (default: all)"
-    )
-    benchmark.add_argument("--seconds", type=float, default=10.0, help="of audio at a time")
-    benchmark.add_argument("--repeats", type=int, default=5)
-    benchmark.add_argument("--threads", type=int, nargs="+", default=[], help="default: 1 and all")
-    benchmark.add_argument(
-        "--lengths", type=float, nargs="*", default=[10.0, 60.0, 600.0], help="in s, for the memory"
-    )
-    benchmark.add_argument("--batch", type=int, default=4, help="crops per training step")
-    benchmark.add_argument("--crop", type=float, default=4.0, help="seconds per crop")
-    benchmark.set_defaults(run=_benchmark)
+    add = command(info).add_argument
+    add("model", metavar="MODEL", help="bundled name, file, folder or hub id")
 
-    results = commands.add_parser(
-        "results", help="write evaluations as a page", description=_results.__doc__
-    )
-    results.add_argument("folders", nargs="+", metavar="EXP", help="folders of evaluations")
-    results.add_argument("-o", "--out", type=Path, default=Path("results.md"))
-    results.add_argument("--benchmark", type=Path, metavar="JSON", help="adds the table of costs")
-    results.set_defaults(run=_results)
+    add = command(benchmark).add_argument
+    add("-o", "--out", type=Path, default=Path("benchmark.json"), help="file to write")
+    add("--model", help="model to measure (default: the paper's configuration, untrained)")
+    add("--against", nargs="*", metavar="NAME", help="convtasnet, hdemucs, htdemucs (default: all)")
+    add("--seconds", type=float, default=10.0, help="length of the audio")
+    add("--repeats", type=int, default=5, help="repetitions of each measurement")
+    add("--threads", type=int, nargs="+", default=[], help="numbers of threads (default: 1, all)")
+    add("--lengths", type=float, nargs="*", default=[10.0, 60.0, 600.0], help="seconds, for memory")
+    add("--batch", type=int, default=4, help="crops per training step")
+    add("--crop", type=float, default=4.0, help="seconds per crop")
 
-    info = commands.add_parser("info", help="say what a model is")
-    info.add_argument("model", metavar="MODEL")
-    info.set_defaults(run=_info)
+    add = command(results).add_argument
+    add("folders", nargs="+", metavar="EXP", help="folders of evaluations")
+    add("-o", "--out", type=Path, default=Path("results.md"), help="page to write")
+    add("--benchmark", type=Path, metavar="JSON", help="adds the costs that `benchmark` measured")
 
-    commands.add_parser("infer", help="asteroid-infer's arguments, for this package's models")
+    commands.add_parser("infer", help="Run asteroid-infer, with its arguments, on a model")
+
+    add = command(minislakh).add_argument
+    add("--out", required=True, help="folder of the collection")
+    add("--songs", type=int, default=60, help="number of songs in all splits")
+    add("--seconds", type=float, default=30.0, help="length of a song")
+    add("--seed", type=int, default=0, help="seed of the songs")
+    add("--midi_dir", help="folder of multi-track MIDI files to render instead")
+    add("--soundfont", nargs="*", default=[], help=".sf2 or .sf3 files; each stem draws one")
+    add("--workers", type=int, default=2, help="processes that render")
+
+    for name, run in STEPS.items():
+        commands.add_parser(name, help=str(run.__doc__).split("\n")[0].rstrip("."))
+
+    add = command(select).add_argument
+    add("model", metavar="MODEL", help="bundled name, file, folder or hub id")
+    add("--sources", required=True, nargs="+", help="sources to keep, in the new order")
+    add("-o", "--out", required=True, type=Path, metavar="DIR", help="folder of best_model.pth")
+
+    add = command(report).add_argument
+    add("--exp_dir", required=True, type=Path, help="folder of an evaluated experiment")
     return parser
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="bundled name, file, folder or hub id")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--seed", type=int, help="of the sampler's noise")
-    parser.add_argument("--steps", type=int, help="of the sampler; 1 is the conditional mean")
-    parser.add_argument("--codec_dir", help="folder of the codec's published weights")
+def _add_device(add: Any) -> None:
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    add("--codec_dir", help="folder of the codec's published weights")
 
 
 def load_model(name: str, device: str, codec_dir: str | None = None) -> UCRSeparator:
@@ -189,29 +204,32 @@ def expand(names: Sequence[str]) -> list[Path]:
     return files
 
 
-def _separate(options: argparse.Namespace) -> int:
-    """Writes DIR/<file name without ending>/<source>.wav at each file's own rate and channels.
+def separate(
+    files: list[str], out: Path, model: str, device: str, codec_dir: str | None, **options: Any
+) -> int:
+    """Separate sound files into named stems.
 
-    Stems add up to the mixture. A file that fails is reported, and the others go on.
+    Writes DIR/<file name without ending>/<source>.wav at each file's own rate and channels. The
+    stems add up to the mixture. A file that fails is reported, and the others go on.
     """
     from tqdm import tqdm
 
     from asteroid_ucr.files import output_folders, separate_file
 
-    folders = output_folders(expand(options.files), options.out)
-    model = load_model(options.model, options.device, options.codec_dir)
+    folders = output_folders(expand(files), out)
+    separator = load_model(model, device, codec_dir)
     failed = 0
     for file, folder in folders.items():
         with tqdm(total=100, desc=file.name, unit="%", disable=None) as bar:
             try:
                 separate_file(
-                    model,
+                    separator,
                     file,
                     folder,
-                    options.format,
-                    options.steps,
-                    options.seed,
-                    options.chunk,
+                    options["format"],
+                    options["steps"],
+                    options["seed"],
+                    options["chunk"],
                     lambda done: bar.update(round(100 * done) - bar.n),
                 )
             except UserError as error:
@@ -222,139 +240,149 @@ def _separate(options: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _generate(options: argparse.Namespace) -> int:
-    """Writes DIR/<seed>/<source>.wav and DIR/<seed>/mix.wav, mono, 32-bit float.
+def generate(model: str, device: str, codec_dir: str | None, out: Path, **options: Any) -> None:
+    """Generate sources with a model's prior.
 
-    Without --keep and --mixture, from nothing; with --keep, an accompaniment of these stems, which
-    are written as they are; with --mixture and --strength, a variation of a mixture.
+    Writes DIR/<seed>/<source>.wav and DIR/<seed>/mix.wav, mono, 32-bit float. With --keep, it
+    generates an accompaniment of these stems, which are written as they are; with --mixture and
+    --strength, a variation of a mixture; with neither, music from nothing.
     """
     from asteroid_ucr.generation.files import generate_files
 
-    model = load_model(options.model, options.device, options.codec_dir)
-    folders = generate_files(
-        model,
-        options.out,
-        options.seconds,
-        options.keep,
-        options.mixture,
-        options.strength,
-        options.count,
-        options.seed,
-        options.steps,
-        options.render_steps,
-    )
-    print(f"wrote {', '.join(model.sources)} and mix in {len(folders)} folders in {options.out}")
-    return 0
+    separator = load_model(model, device, codec_dir)
+    folders = generate_files(separator, out, **options)
+    print(f"wrote {', '.join(separator.sources)} and mix in {len(folders)} folders in {out}")
 
 
-def _evaluate(options: argparse.Namespace) -> int:
-    """Scores models on clips with true stems, beside the mixture, classical methods and oracles.
+def evaluate(
+    models: list[str],
+    slakh_dir: Path | None,
+    clips: Path | None,
+    out: Path,
+    device: str,
+    codec_dir: str | None,
+    **options: Any,
+) -> None:
+    """Score models on clips with true stems, beside floors and ceilings.
 
-    Models keep their stored assignment of components to sources; a baseline that was trained by
-    MixIT gets its own on the validation split of --slakh_dir, and keeps it. Results go to DIR.
+    Models keep their stored assignment of components to sources. A baseline that was trained by
+    MixIT gets its own on the validation split of --slakh_dir, and keeps it.
     """
     from asteroid_ucr.baselines.demucs import demucs_row
     from asteroid_ucr.data.clips import Clip, folder_clips, slakh_clips
-    from asteroid_ucr.evaluation.evaluate import evaluate
+    from asteroid_ucr.evaluation.evaluate import evaluate as run
     from asteroid_ucr.evaluation.published_rows import file_estimates
     from asteroid_ucr.evaluation.trained_rows import trained_rows
 
-    models = {n: load_model(n, options.device, options.codec_dir) for n in options.models}
-    sources = next(iter(models.values())).sources
+    loaded = {name: load_model(name, device, codec_dir) for name in models}
+    sources = next(iter(loaded.values())).sources
     validation: list[Clip] = []
-    if options.clips:
-        clips = folder_clips(options.clips, sources)
+    if clips:
+        test = folder_clips(clips, sources)
     else:
         settings = {
-            "seconds": options.segment_seconds,
-            "mix": options.mix,
-            "allow_shared_midi": options.allow_shared_midi,
+            "seconds": options["segment_seconds"],
+            "mix": options["mix"],
+            "allow_shared_midi": options["allow_shared_midi"],
         }
-        clips = slakh_clips(
-            options.slakh_dir, "test", sources, max_clips=options.max_clips, **settings
-        )
-        validation = list(slakh_clips(options.slakh_dir, "validation", sources, **settings))
-    extra = trained_rows(options.compare, sources, validation)
-    if options.pretrained:
-        extra.append(demucs_row(options.pretrained, sources))
-    if options.clips and options.estimates:
-        extra += file_estimates(options.clips, options.estimates)
-    evaluate(
-        models,
-        clips,
+        test = slakh_clips(slakh_dir, "test", sources, max_clips=options["max_clips"], **settings)
+        validation = list(slakh_clips(slakh_dir, "validation", sources, **settings))
+    extra = trained_rows(options["compare"], sources, validation)
+    if options["pretrained"]:
+        extra.append(demucs_row(options["pretrained"], sources))
+    if clips and options["estimates"]:
+        extra += file_estimates(clips, options["estimates"])
+    run(
+        loaded,
+        test,
         validation,
-        options.out,
-        options.steps,
-        options.seeds,
-        bss_eval=not options.no_bss_eval,
+        out,
+        options["steps"],
+        options["seeds"],
+        bss_eval=not options["no_bss_eval"],
         extra_rows=extra,
     )
-    return 0
 
 
-def _doctor(options: argparse.Namespace) -> int:
-    """Examines a Slakh tree; finding faults is success, finding no tree is an error."""
+def doctor(folder: Path, no_listen: bool) -> None:
+    """Examine a Slakh tree and name its faults."""
     from asteroid_ucr.data.doctor import examine
     from asteroid_ucr.data.slakh import find_splits
 
-    find_splits(options.folder)
-    print("\n".join(examine(options.folder, listen=not options.no_listen).lines()))
-    return 0
+    find_splits(folder)
+    print("\n".join(examine(folder, listen=not no_listen).lines()))
 
 
-def _benchmark(options: argparse.Namespace) -> int:
-    """Counts and times ours, Conv-TasNet, HDemucs and, where installed, HTDemucs, in turns."""
+def benchmark(**options: Any) -> None:
+    """Measure what separation costs, beside Conv-TasNet, HDemucs and, if installed, HTDemucs."""
     from asteroid_ucr.benchmark import run_benchmark
 
-    settings = {k: v for k, v in vars(options).items() if k != "run"}
-    run_benchmark(**settings)
-    return 0
+    run_benchmark(**options)
 
 
-def _results(options: argparse.Namespace) -> int:
-    """Writes tables and plots of evaluations, and the costs of a benchmark, as Markdown."""
+def results(folders: list[str], out: Path, benchmark: Path | None) -> None:
+    """Write tables and plots of evaluations, and the costs of a benchmark, as Markdown."""
     from asteroid_ucr.reports.results_page import write_results
 
-    print(f"wrote {write_results(options.folders, options.out, options.benchmark)}")
-    return 0
+    print(f"wrote {write_results(folders, out, benchmark)}")
 
 
-def _info(options: argparse.Namespace) -> int:
-    model = load_model(options.model, "cpu")
-    parameters = sum(p.numel() for p in model.parameters())
-    arguments = model.get_model_args()
+def minislakh(**options: Any) -> None:
+    """Compose and render mini-Slakh, or render MIDI files in its form (stage 0)."""
+    from asteroid_ucr.minislakh import build
+
+    build(**options)
+
+
+def select(model: str, sources: list[str], out: Path) -> None:
+    """Make a model of some of another one's sources, for mixtures that hold no others."""
+    from asteroid_ucr.utils.atomic import make_folder
+
+    load_model(model, "cpu").select(sources).save(make_folder(out) / "best_model.pth")
+
+
+def report(exp_dir: Path) -> None:
+    """Write the page and the publishable package of an experiment (stage 6)."""
+    from asteroid_ucr.reports.page import write_report
+    from asteroid_ucr.reports.publish import write_package
+
+    print(f"wrote {write_report(exp_dir)}")
+    print(f"wrote {write_package(exp_dir)}")
+
+
+def info(model: str) -> None:
+    """Say what a model is."""
+    loaded = load_model(model, "cpu")
+    arguments = loaded.get_model_args()
+    prior = arguments.get("prior")
     rows = {
-        "sources": ", ".join(model.sources),
-        "sample rate": f"{model.sample_rate} Hz",
-        "parameters": f"{parameters / 1e6:.2f} million, without the codec's",
-        "codec": model.codec.fingerprint,
-        "prior": "none" if model.prior is None else _described(arguments["prior"]),
+        "sources": ", ".join(loaded.sources),
+        "sample rate": f"{loaded.sample_rate} Hz",
+        "parameters": f"{sum(p.numel() for p in loaded.parameters()) / 1e6:.2f} million, "
+        "without the codec's",
+        "codec": loaded.codec.fingerprint,
+        "prior": ", ".join(f"{k} {v}" for k, v in prior.items()) if prior else "none",
         **{k: v for k, v in arguments.items() if k not in _TOLD},
     }
     width = max(map(len, rows))
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
-    return 0
 
 
 # In rows of their own, or too long for one.
 _TOLD = ("sources", "sample_rate", "codec", "prior", "render_gain")
 
 
-def _described(options: dict) -> str:
-    return ", ".join(f"{name} {value}" for name, value in options.items())
-
-
-def _infer(arguments: Sequence[str]) -> int:
-    """`asteroid-infer`, with this package's models registered."""
-    from asteroid.scripts.asteroid_cli import infer
+def infer(arguments: Sequence[str]) -> int:
+    """Run asteroid-infer with this package's models registered."""
+    from asteroid.scripts.asteroid_cli import infer as run
 
     if not any(a.startswith("--ola-window-type") for a in arguments):
         # Asteroid's own default, "hanning", is gone from scipy.
         arguments = [*arguments, "--ola-window-type", "hann"]
-    if "-o" in arguments[:-1] or "--output-dir" in arguments[:-1]:
-        flag = "-o" if "-o" in arguments else "--output-dir"
-        Path(arguments[arguments.index(flag) + 1]).mkdir(parents=True, exist_ok=True)
-    infer(list(arguments))
+    for flag in ("-o", "--output-dir"):
+        if flag in arguments[:-1]:
+            Path(arguments[arguments.index(flag) + 1]).mkdir(parents=True, exist_ok=True)
+    run(list(arguments))
     return 0
 
 

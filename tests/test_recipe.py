@@ -102,7 +102,7 @@ def test_a_tree_of_ones_own(recipe, slakh_tree):
         (["--speed", "3"], "unknown option --speed"),
         (["--stage"], "needs a value"),
         (["--stage", "9"], "go from 0 to 6"),
-        (["--model", "wavenet"], "--model wavenet"),
+        (["--model", "wavenet"], "no baseline 'wavenet'"),
         (["--stage", "3", "--stop_stage", "3", "--compare", "hdemucs"], "train it first"),
         (["--stage", "2", "--stop_stage", "2", "--model", "hdemucs", "--tag", "x"], "stage 1"),
         (["--python_path", "/nowhere/python"], "/nowhere/python"),

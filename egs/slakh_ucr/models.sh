@@ -46,6 +46,7 @@ absolute() { case "$1" in "" | /*) echo "$1" ;; *) echo "$caller/$1" ;; esac; }
 clips=$(absolute "$clips")
 python=$(bash ../../env.sh "$python_path")
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+ucr() { "$python" -m asteroid_ucr "$@"; }
 run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $2"; }
 
 config=(--config local/bundled.yml)
@@ -57,49 +58,48 @@ sources() { echo "[${1//-/, }]"; }
 if run 0 "songs"; then
   fonts=("$("$python" -c 'from asteroid_ucr.minislakh.render import default_soundfont as f; print(f())')")
   for font in $soundfonts; do fonts+=("$(absolute "$font")"); done
-  "$python" local/make_minislakh.py --out data/bundled --seed 1 --songs "$songs" \
+  ucr minislakh --out data/bundled --seed 1 --songs "$songs" \
     --seconds "$seconds" --soundfont "${fonts[@]}"
 fi
 
 if run 1 "mixtures and first solos"; then
   for model in "${models[@]}"; do
-    "$python" cache.py "${config[@]}" --data.sources "$(sources "$model")"
+    ucr cache ucr "${config[@]}" --data.sources "$(sources "$model")"
   done
   [ -d data/bundled_solos_first ] ||
-    "$python" find_solos.py "${config[@]}" --data.solos data/bundled_solos_first
+    ucr solos "${config[@]}" --data.solos data/bundled_solos_first
 fi
 
 if run 2 "first model"; then
   # shellcheck disable=SC2086  # options are words
-  "$python" train.py "${config[@]}" $options --data.solos data/bundled_solos_first \
+  ucr train ucr "${config[@]}" $options --data.solos data/bundled_solos_first \
     --training.steps "$first_steps" --exp_dir "$exp/first"
 fi
 
 if run 3 "better solos"; then
-  [ -d data/bundled_solos ] || "$python" find_solos.py "${config[@]}" --teacher "$exp/first"
+  [ -d data/bundled_solos ] || ucr solos "${config[@]}" --teacher "$exp/first"
 fi
 
 if run 4 "training"; then
   # shellcheck disable=SC2086
-  "$python" train.py "${config[@]}" $options --exp_dir "$exp/drums-piano-bass"
+  ucr train ucr "${config[@]}" $options --exp_dir "$exp/drums-piano-bass"
   for model in "${models[@]:0:3}"; do
     # shellcheck disable=SC2086
-    "$python" select_sources.py --model "$exp/drums-piano-bass" --sources ${model//-/ } \
-      --exp_dir "$exp/$model"
+    ucr select "$exp/drums-piano-bass" --sources ${model//-/ } -o "$exp/$model"
   done
 fi
 
 if run 5 "priors"; then
   for model in "${models[@]}"; do
     # shellcheck disable=SC2086
-    "$python" train_prior.py "${config[@]}" $options --data.sources "$(sources "$model")" \
+    ucr train-prior "${config[@]}" $options --data.sources "$(sources "$model")" \
       --exp_dir "$exp/$model"
   done
 fi
 
 if run 6 "scores and cards"; then
-  "$python" local/make_minislakh.py --out data/minislakh
-  "$python" model_cards.py "${config[@]}" --exp_dir "$exp" --models "${models[@]}" \
+  ucr minislakh --out data/minislakh
+  ucr cards "${config[@]}" --exp_dir "$exp" --models "${models[@]}" \
     --trained drums-piano-bass --test_dir data/minislakh --out "$out" \
     --command "bash egs/slakh_ucr/models.sh" ${commit:+--commit "$commit"} \
     ${clips:+--clips "$clips"}

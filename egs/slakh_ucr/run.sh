@@ -57,19 +57,20 @@ pretrained=
 fail() { echo "run.sh: error: $1" >&2; exit 2; }
 # Paths are the caller's, but the recipe works in its own folder.
 absolute() { case "$1" in "" | /*) echo "$1" ;; *) echo "$caller/$1" ;; esac; }
-baselines="twin convtasnet hdemucs convtasnet_mixit"
-[[ " ucr $baselines " == *" $model "* ]] || fail "--model $model is unknown: choose ucr or one of $baselines."
 [[ "$stage" =~ ^[0-6]$ && "$stop_stage" =~ ^[0-6]$ ]] || fail "--stage and --stop_stage go from 0 to 6."
 slakh_dir=$(absolute "$slakh_dir") midi_dir=$(absolute "$midi_dir") soundfont=$(absolute "$soundfont")
-case $model in ucr | twin) own=local/conf.yml ;; *) own=local/$model.yml ;; esac
-conf=${conf:-$own}
+[ -n "$conf" ] || conf=local/$model.yml
+[ -f "$conf" ] || [ "$conf" != "local/$model.yml" ] || conf=local/conf.yml
 [ -f "$conf" ] || conf=$(absolute "$conf")
 [ -f "$conf" ] || fail "--conf $conf does not exist."
 
 python=$(bash ../../env.sh "$python_path")
 # Threads that spin while they wait for each other are many times slower when anything else runs.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+ucr() { "$python" -m asteroid_ucr "$@"; }
 run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $2"; }
+
+[ "$model" = ucr ] || ucr train "$model" --help >/dev/null  # refuses an unknown name at once
 
 root=${slakh_dir:-$data_dir/minislakh}
 exp=exp/train_${model}_$tag
@@ -78,25 +79,21 @@ common=(--config "$conf" --data.root "$root" --data.cache "$data_dir/cache" $opt
 
 if run 0 "data"; then
   if [ -n "$slakh_dir" ]; then
-    "$python" -m asteroid_ucr doctor "$slakh_dir" --no_listen
+    ucr doctor "$slakh_dir" --no_listen
   else
-    "$python" local/make_minislakh.py --out "$root" --songs "$songs" --seconds "$seconds" \
+    ucr minislakh --out "$root" --songs "$songs" --seconds "$seconds" \
       ${midi_dir:+--midi_dir "$midi_dir"} ${soundfont:+--soundfont "$soundfont"}
   fi
 fi
 
 if run 1 "cache"; then
-  case $model in ucr | twin) "$python" cache.py "${common[@]}" ;; esac
-  [ "$model" = ucr ] || "$python" cache_stems.py "$model" "${common[@]}"
+  ucr cache "$model" "${common[@]}"
 fi
 
 if run 2 "training"; then
   for seed in $seeds; do
-    run_options=("${common[@]}" --training.seed "$seed" --exp_dir "$exp/seed$seed" --resume "$resume")
-    case $model in
-      ucr) "$python" train.py "${run_options[@]}" ;;
-      *) "$python" train_baseline.py "$model" "${run_options[@]}" ;;
-    esac
+    ucr train "$model" "${common[@]}" --training.seed "$seed" --exp_dir "$exp/seed$seed" \
+      --resume "$resume"
   done
 fi
 
@@ -106,27 +103,19 @@ if [ "$model" != ucr ]; then
 fi
 
 if run 3 "evaluation"; then
-  others=()
-  for name in ${compare/auto/$baselines}; do
-    found=(exp/train_"${name}_$tag"/seed*/best_model.pth)
-    if [ -f "${found[0]}" ]; then
-      others+=("${found[@]}")
-    elif [ "$compare" != auto ]; then
-      fail "--compare $name: there is no exp/train_${name}_$tag/seed*/best_model.pth; train it first."
-    fi
-  done
-  "$python" eval.py "${common[@]}" --exp_dir "$exp" --runs $seeds \
-    ${others:+--compare "${others[@]}"} ${pretrained:+--pretrained "$pretrained"}
+  # shellcheck disable=SC2086  # names are words
+  ucr evaluate-runs "${common[@]}" --exp_dir "$exp" --runs $seeds --compare $compare \
+    ${pretrained:+--pretrained "$pretrained"}
 fi
 
 if run 4 "prior"; then
-  "$python" train_prior.py "${common[@]}" --exp_dir "$exp" --resume "$resume"
+  ucr train-prior "${common[@]}" --exp_dir "$exp" --resume "$resume"
 fi
 
 if run 5 "generation"; then
-  "$python" eval_generation.py "${common[@]}" --exp_dir "$exp"
+  ucr evaluate-generation "${common[@]}" --exp_dir "$exp"
 fi
 
 if run 6 "report and package"; then
-  "$python" report.py --exp_dir "$exp"
+  ucr report --exp_dir "$exp"
 fi

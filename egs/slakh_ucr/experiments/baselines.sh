@@ -10,6 +10,7 @@ set -euo pipefail
 clips=${CLIPS:+$(realpath "$CLIPS")}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$(bash ../../env.sh)
+ucr() { "$python" -m asteroid_ucr "$@"; }
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 only=${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}
 
@@ -18,8 +19,8 @@ train() { # MODEL KIND CONFIG STEPS: as many steps as take a core about as long 
   [ -f "$exp/best_model.pth" ] && return 0
   local common=(--config "$3" --data.root data/bundled --data.sources "[${1//-/, }]")
   echo "== $exp"
-  "$python" cache_stems.py "$2" "${common[@]}"
-  "$python" train_baseline.py "$2" "${common[@]}" --data.workers 0 --training.steps "$4" \
+  ucr cache "$2" "${common[@]}"
+  ucr train "$2" "${common[@]}" --data.workers 0 --training.steps "$4" \
     --exp_dir "$exp"
 }
 
@@ -29,7 +30,7 @@ score() { # MODEL NAME, then options of asteroid-ucr evaluate
   scored+=("$out")
   [ -f "$out/final_metrics.json" ] && return 0
   echo "== $out"
-  "$python" -m asteroid_ucr evaluate "$model" --compare exp/baselines/"$model"/*/best_model.pth \
+  ucr evaluate "$model" --compare exp/baselines/"$model"/*/best_model.pth \
     --steps 1 "$@" -o "$out"
 }
 
@@ -45,7 +46,7 @@ for model in $only; do score "$model" "$model" --slakh_dir data/minislakh; done
 [ -z "$clips" ] ||
   for model in $only; do score "$model" "$model-slakh" --clips "$clips" --estimates _paper; done
 [ -f exp/baselines/benchmark.json ] ||
-  "$python" -m asteroid_ucr benchmark --model drums-bass --lengths 10 60 3600 \
+  ucr benchmark --model drums-bass --lengths 10 60 3600 \
     -o exp/baselines/benchmark.json
-"$python" -m asteroid_ucr results "${scored[@]}" --benchmark exp/baselines/benchmark.json \
+ucr results "${scored[@]}" --benchmark exp/baselines/benchmark.json \
   -o ../../docs/results.md

@@ -8,18 +8,18 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$(bash ../../env.sh)
+ucr() { "$python" -m asteroid_ucr "$@"; }
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-bundled=$("$python" -c 'import asteroid_ucr; print(asteroid_ucr.__path__[0])')/models
 
 for model in ${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}; do
   exp=exp/generation/$model
   [ -f "$exp/generation.json" ] && continue
   echo "== $model"
-  mkdir -p "$exp"
-  cp "$bundled/$model.pth" "$exp/best_model.pth"
+  # shellcheck disable=SC2086  # names are words
+  ucr select "$model" --sources ${model//-/ } -o "$exp"
   # The number of steps is chosen by one model.
   if [ "$model" = drums-bass ]; then curve="[5, 10, 25, 50, 100]"; else curve="[]"; fi
-  "$python" eval_generation.py --config local/bundled.yml --data.sources "[${model//-/, }]" \
+  ucr evaluate-generation --config local/bundled.yml --data.sources "[${model//-/, }]" \
     --generation.curve "$curve" --exp_dir "$exp" "$@"
 done
 "$python" experiments/generation_table.py

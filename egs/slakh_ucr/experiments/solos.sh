@@ -8,21 +8,22 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$(bash ../../env.sh)
+ucr() { "$python" -m asteroid_ucr "$@"; }
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 extra=("$@")
 
-experiment() { # NAME, then options of train.py
+experiment() { # NAME, then options of `asteroid-ucr train`
   local name=$1
   shift
   [[ -z "${ONLY:-}" || " $ONLY " == *" $name "* ]] || return 0
   [ -f "exp/solos/$name/best_model.pth" ] && return 0
   echo "== $name"
-  "$python" train.py --config local/bundled.yml --training.steps 800 --training.epoch_steps 400 \
+  ucr train ucr --config local/bundled.yml --training.steps 800 --training.epoch_steps 400 \
     --data.workers 0 "$@" ${extra[@]+"${extra[@]}"} --exp_dir "exp/solos/$name"
 }
 
 [ -d data/bundled_stems ] ||
-  "$python" find_solos.py --config local/bundled.yml --data.solos data/bundled_stems --from_stems
+  ucr solos --config local/bundled.yml --data.solos data/bundled_stems --from_stems
 
 experiment full
 experiment full_seed1 --training.seed 1
