@@ -68,6 +68,7 @@ class ModelConfig:
 
     latent_dim: int = 1
     encoder_widths: list[int] = field(default_factory=lambda: [256, 512])
+    denoiser: Literal["unet1d", "unet2d"] = "unet1d"
     denoiser_widths: list[int] = field(default_factory=lambda: [128, 256, 256, 512])
     denoiser_kernels: list[int] = field(default_factory=lambda: [5, 3, 3, 3])
     time_embedding: bool = True

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from asteroid_ucr import iadb
 from asteroid_ucr.composition import Composition
-from asteroid_ucr.networks import SemanticEncoder
+from asteroid_ucr.networks import SemanticEncoder, UNet2d
 
 
 class Decomposition(nn.Module):
@@ -49,6 +49,8 @@ class Decomposition(nn.Module):
         """Sets the mean and standard deviation of each channel, both `(channels,)`."""
         self.latent_mean.copy_(mean[:, None])
         self.latent_std.copy_(std.clamp(min=1e-5)[:, None])
+        if isinstance(self.denoiser, UNet2d):
+            self.denoiser.set_silence(self.standardise(torch.zeros_like(self.latent_mean)))
 
     def standardise(self, latents: Tensor) -> Tensor:
         """Latents of the codec to zero mean and unit variance per channel."""

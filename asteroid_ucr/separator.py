@@ -8,7 +8,7 @@ from typing import Any
 
 from asteroid.models import register_model
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from asteroid_ucr import iadb
 from asteroid_ucr.base import SeparatorModel
@@ -17,10 +17,11 @@ from asteroid_ucr.composition import build_composition
 from asteroid_ucr.decomposition import Decomposition
 from asteroid_ucr.generation.generator import Generative
 from asteroid_ucr.masking import apply_masks, wiener_masks
-from asteroid_ucr.networks import ComponentUNet1d, SemanticEncoder
+from asteroid_ucr.networks import ComponentUNet1d, SemanticEncoder, UNet2d
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.errors import UserError
 
+DENOISERS = ("unet1d", "unet2d")
 REFINEMENTS = ("wiener", "none")
 
 
@@ -39,9 +40,11 @@ class UCRSeparator(Generative, SeparatorModel):
         codec_dir: folder of the codec's weights on this machine; not saved with the model.
         latent_dim: channels of each component latent.
         encoder_widths: channels of the semantic encoder's stages.
+        denoiser: "unet1d", the paper's, over time; or "unet2d", over frequency and time, for codecs
+            whose channels are frequencies.
         denoiser_widths: channels of the denoiser's levels.
-        denoiser_kernels: kernel sizes of the denoiser's levels.
-        time_embedding: whether the denoiser is told α.
+        denoiser_kernels: kernel sizes of the levels of "unet1d".
+        time_embedding: whether "unet1d" is told α.
         composition: "mean", "sum" or "power_sum".
         steps: default number of sampler steps; 1 is the conditional mean.
         alpha_start: share of the mixture in the blend with noise that components are rendered
@@ -67,6 +70,7 @@ class UCRSeparator(Generative, SeparatorModel):
         codec_dir: str | None = None,
         latent_dim: int = 1,
         encoder_widths: Sequence[int] = (256, 512),
+        denoiser: str = "unet1d",
         denoiser_widths: Sequence[int] = (128, 256, 256, 512),
         denoiser_kernels: Sequence[int] = (5, 3, 3, 3),
         time_embedding: bool = True,
@@ -93,16 +97,19 @@ class UCRSeparator(Generative, SeparatorModel):
             )
         if len(set(sources)) != len(sources) or not sources:
             raise UserError(f"sources {list(sources)} must be different names, at least one.")
+        if denoiser not in DENOISERS:
+            raise UserError(f"denoiser {denoiser!r} is unknown: choose one of {DENOISERS}.")
         super().__init__(sample_rate=built.sample_rate, in_channels=1)
         self._codec = [built]  # in a list, so that it stays out of the state dict
         self.decomposition = Decomposition(
             SemanticEncoder(built.channels, len(sources), latent_dim, tuple(encoder_widths)),
-            ComponentUNet1d(
+            _build_denoiser(
+                denoiser,
                 built.channels,
                 latent_dim,
-                tuple(denoiser_widths),
-                tuple(denoiser_kernels),
-                embedding_dim=256 if time_embedding else None,
+                denoiser_widths,
+                denoiser_kernels,
+                time_embedding,
             ),
             build_composition(composition, built),
             built.channels,
@@ -116,6 +123,7 @@ class UCRSeparator(Generative, SeparatorModel):
             "codec_fingerprint": built.fingerprint,
             "latent_dim": latent_dim,
             "encoder_widths": list(encoder_widths),
+            "denoiser": denoiser,
             "denoiser_widths": list(denoiser_widths),
             "denoiser_kernels": list(denoiser_kernels),
             "time_embedding": time_embedding,
@@ -371,3 +379,17 @@ class UCRSeparator(Generative, SeparatorModel):
 
 
 register_model(UCRSeparator)
+
+
+def _build_denoiser(
+    name: str,
+    channels: int,
+    latent_dim: int,
+    widths: Sequence[int],
+    kernels: Sequence[int],
+    time_embedding: bool,
+) -> nn.Module:
+    if name == "unet2d":
+        return UNet2d(channels, latent_dim, widths)
+    dim = 256 if time_embedding else None
+    return ComponentUNet1d(channels, latent_dim, tuple(widths), tuple(kernels), embedding_dim=dim)

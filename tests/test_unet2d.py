@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from asteroid_ucr import UCRSeparator
 from asteroid_ucr.networks import UNet2d
+from asteroid_ucr.utils.errors import UserError
 
 
 @pytest.fixture
@@ -68,3 +70,23 @@ def test_it_can_be_exported(unet):
     inputs = (torch.randn(2, 16, 32), torch.rand(2), torch.randn(2, 3, 2, 32))
     exported = torch.export.export(unet, inputs).module()
     torch.testing.assert_close(exported(*inputs), unet(*inputs))
+
+
+def test_a_separator_uses_it_and_keeps_it(tmp_path):
+    model = UCRSeparator(
+        ["drums", "bass", "piano"], latent_dim=2, encoder_widths=[8], denoiser="unet2d",
+        denoiser_widths=[8, 8], composition="power_sum", alpha_start=0.95,
+    ).eval()  # fmt: skip
+    model.decomposition.set_statistics(torch.full((128,), 0.8), torch.full((128,), 0.4))
+    torch.testing.assert_close(model.decomposition.denoiser.silence, torch.full((128, 1), -2.0))
+    torch.save(model.serialize(), tmp_path / "model.pth")
+    loaded = UCRSeparator.from_pretrained(str(tmp_path / "model.pth")).eval()
+    wav = 0.1 * torch.randn(1, 1, 9000)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(wav), model(wav))
+        assert model.select(["piano", "drums"])(wav).shape == (1, 2, 9000)
+
+
+def test_unknown_denoisers_are_refused():
+    with pytest.raises(UserError, match="unet3d"):
+        UCRSeparator(denoiser="unet3d")
