@@ -1,4 +1,9 @@
-"""Bass lines that follow the harmony, in several styles."""
+"""Bass lines that follow the harmony: written figures, walking lines, riffs and solos.
+
+A figure is written as `Bar.strokes` reads it: `R` root, `3` third, `5` fifth above, `4` fifth
+below, `6` sixth, `7` seventh, `8` octave, `x` muted stroke, `a` approach to the next root, `N` the
+next chord's root before its time.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +11,81 @@ from collections.abc import Callable
 
 import numpy as np
 
+from asteroid_ucr.minislakh.chance import choose
 from asteroid_ucr.minislakh.context import Bar
 from asteroid_ucr.minislakh.harmony import Chord, nearest, scale_tones
-from asteroid_ucr.minislakh.score import Note, choose
+from asteroid_ucr.minislakh.score import Note
+
+FIGURES: dict[str, tuple[str, ...]] = {
+    "eighths": ("RRRRRRRR", "RRRRRRRa", "RRRRRRR8", "R.RRR.RR", "RRR5RRRa", "R-RRR-Ra"),
+    "triplets": ("R.RR.RR.RR.a", "R-RR-RR-R5-a", "R--R-5R--R-a", "RRRRRRRRRRRa"),
+    "root_fifth": ("R---5---", "R--R5--a", "R---4--a", "R-----4a", "R-5-R-5-", "R---4-5-"),
+    "octaves": ("R8R8R8R8", "R.8.R.8.R.8.R.8.", "R.8.R.8.R.8RR.8.", "R.8xR.8.R.8xR.8a"),
+    "pedal": ("R-------", "R-----5a", "R----5--", "R-------", "R---R---"),
+    "arpeggio": ("R-5-8-5-", "R-5-3-8-", "R5835-8-", "R-3-5-6-", "R5R8R535"),
+    "bossa": ("R--55--5", "R--RR--N", "R--54--N", "R---5--N", "R--45--5"),
+    "tumbao": ("...5--N-", "R--5--N-", "...8--N-", "R..5-.N-"),
+    "dub": ("RR.5R-.3", ".R5-R.R5", "R.3.5.R.", "R---..5R", "..R5R-3.", "R.R.53R."),
+    "boogie": ("R3567653", "RR556655", "R-3-5-6-", "R3568653", "RR335566"),
+    "tresillo": ("R--R--5-", "R-xR--8-", "R--5--8-", "R--R--N-", "R.....R...R...5."),
+    "gallop": ("R.RRR.RRR.RRR.RR", "R.RRR.RRR.RRR.5a", "R.RR8.RRR.RR5.RR"),
+    "offbeat": (".R.R.R.R", ".R.R.R.8", "..R...R...R...R.", ".RxR.RxR"),
+    "sub": ("R-------------R-", "R-----R---R-----", "R---......R-..5-", "R-......R-..R-.."),
+    "syncopated": (
+        "R..R..8...5.R..a", "R-....R...8-7-5-", "R..x..R-..Rx..8.", "R..R.x8.x.5-..Na",
+        "..R-..R.5-..3.R.", "R---..5.8-..R-..", "R.R-x.8-..R-7-5-", "R--R--8--5--R-a-",
+    ),
+    "polka": ("R-5-R-5-", "R-5-R-4-", "R.5.R.5a"),
+    "six": ("R--5--R-", "R--4-5R-", "R-5R-5R-", "R-----R-", "R35865R-"),
+    "seven": ("R--R-R-.", "R--5-8-.", "R-RR-5-.", "R--R-5a."),
+}  # fmt: skip
 
 
 class Bassist:
-    """Plays one style within one register.
+    """Plays one style within one register, with an articulation of its own.
 
     Args:
-        style: a key of `STYLES`.
-        low: lowest pitch, 26 to 40. Roots lie within the octave above it.
+        style: A key of `FIGURES` or `PLAYERS`.
+        low: Lowest pitch, 26 to 44. Roots lie within the octave above it.
+        touch: Share of each note that sounds, 0.4 (plucked short) to 1.
     """
 
-    def __init__(self, style: str, low: int) -> None:
-        self.style = style
-        self.low = low
+    def __init__(self, style: str, low: int, touch: float = 0.9) -> None:
+        self.style, self.low, self.touch = style, low, touch
         self.last = low + 5
 
     def bar(self, bar: Bar) -> list[Note]:
-        """The notes of one bar."""
-        notes = STYLES[self.style](self, bar)
+        """The notes of one bar: the style's line, or a solo or fill where the section has one."""
+        if bar.section.soloist == "Bass" and bar.section.label in ("solo", "fill"):
+            notes = solo(self, bar)
+        elif self.style in PLAYERS:
+            notes = PLAYERS[self.style](self, bar)
+        else:
+            notes = self.figure(bar, choose(bar.riff, FIGURES[self.style]))
         if notes:
             self.last = notes[-1].pitch
+        return notes
+
+    def figure(self, bar: Bar, figure: str) -> list[Note]:
+        """Plays a written figure over the bar's chords."""
+        notes = []
+        for offset, length, mark in bar.strokes(figure):
+            coming = bar.chord(offset + length)
+            chord = coming if mark == "N" else bar.chord(offset)
+            root = self.root(chord)
+            seventh = chord.tones[3] if len(chord.tones) > 3 else chord.fifth
+            if mark == "a":
+                pitch = self.approach(bar, self.root(coming))
+            elif mark in "3457":
+                classes = {"3": chord.third, "4": chord.fifth, "5": chord.fifth, "7": seventh}
+                pitch = self.tone(classes[mark], root + {"4": -4}.get(mark, 2 * int(mark) - 3))
+            else:
+                pitch = root + {"8": 12, "6": 9}.get(mark, 0)
+            strong = offset % 1 == 0
+            velocity = 48 if mark == "x" else 102 if offset == 0 else 96 if strong else 86
+            velocity += 8 * (mark == "8")
+            sounding = 0.09 if mark == "x" else length * self.touch
+            notes.append(Note(bar.start + offset, sounding, pitch, bar.loud(velocity)))
         return notes
 
     def root(self, chord: Chord) -> int:
@@ -47,47 +104,6 @@ class Bassist:
         scale = scale_tones(bar.key, bar.minor, bar.chord(bar.beats - 0.5))
         steps = [p for p in (target + side, target + 2 * side) if p % 12 in scale]
         return steps[0] if steps else target + side
-
-
-def eighths(player: Bassist, bar: Bar) -> list[Note]:
-    """Driving eighths on the root, with a step up to the next chord at times."""
-    notes = []
-    step = 1 / 3 if bar.triplets else 0.5
-    every = 2 if bar.triplets else 1
-    jump = bar.riff.random() < 0.4
-    for i in np.arange(0, round(bar.beats / step)):
-        offset = float(i * step)
-        if bar.triplets and i % 3 == every - 1:
-            continue
-        root = player.root(bar.chord(offset))
-        pitch = root + 12 if jump and i % 8 == 7 else root
-        notes.append(Note(bar.start + offset, step * 0.85, pitch, bar.loud(100 if i % 2 else 92)))
-    upcoming = player.root(bar.chord(bar.beats))
-    if upcoming != player.root(bar.chord(bar.beats - 0.5)) and bar.free.random() < 0.6:
-        final = notes[-1]
-        notes[-1] = Note(final.start, final.length, player.approach(bar, upcoming), final.velocity)
-    return notes
-
-
-def root_fifth(player: Bassist, bar: Bar) -> list[Note]:
-    """Root and fifth in long notes, with a pick-up into the next bar."""
-    notes = []
-    dotted = bar.riff.random() < 0.5 and not bar.triplets
-    for offset, length, chord in bar.spans():
-        root = player.root(chord)
-        fifth = player.tone(chord.fifth, root + choose(bar.riff, (-4, 7)))
-        at = bar.start + offset
-        first = length * (0.375 if dotted and length >= 4 else 0.5)
-        notes.append(Note(at, first * 0.95, root, bar.loud(104)))
-        if length >= 2:
-            notes.append(Note(at + length / 2, length * 0.4, fifth, bar.loud(94)))
-        if dotted and length >= 4:
-            notes.append(Note(at + 1.5, 0.45, root, bar.loud(80)))
-    if bar.closing or bar.free.random() < 0.3:
-        target = player.root(bar.chord(bar.beats))
-        pitch = player.approach(bar, target)
-        notes.append(Note(bar.start + bar.beats - 0.5, 0.45, pitch, bar.loud(86)))
-    return notes
 
 
 def walking(player: Bassist, bar: Bar) -> list[Note]:
@@ -110,188 +126,60 @@ def walking(player: Bassist, bar: Bar) -> list[Note]:
             pitch = int(np.clip(pitch, player.low - 2, player.low + 24))
             player.last = pitch
             at = bar.start + offset + beat
-            notes.append(Note(at, 0.9, pitch, bar.loud(102 if beat % 2 else 94)))
-            if bar.free.random() < 0.12:
-                skip = 2 / 3 if bar.triplets else 0.5
+            skips = bar.free.random() < 0.15
+            skip = 2 / 3 if bar.triplets else 0.5
+            length_played = skip if skips else 0.95
+            notes.append(Note(at, length_played, pitch, bar.loud(102 if beat % 2 else 94)))
+            if skips:
                 notes.append(Note(at + skip, 0.25, pitch, bar.loud(60)))
     return notes
 
 
-def octaves(player: Bassist, bar: Bar) -> list[Note]:
-    """Disco: low and high root in turn."""
-    notes = []
-    busy = bar.riff.random() < 0.4
-    for i in range(round(bar.beats * 2)):
-        root = player.root(bar.chord(i * 0.5))
-        at = bar.start + i * 0.5
-        if i % 2 == 0:
-            notes.append(Note(at, 0.3, root, bar.loud(100)))
-            if busy and i % 4 == 2:
-                notes.append(Note(at + 0.25, 0.18, root, bar.loud(72)))
-        else:
-            notes.append(Note(at, 0.32, root + 12, bar.loud(96)))
-    return notes
-
-
-def funk(player: Bassist, bar: Bar) -> list[Note]:
-    """A syncopated riff on the sixteenths: with the kick, octaves and sevenths in the gaps."""
-    marks: dict[float, str] = dict.fromkeys(bar.kicks, "root")
-    marks[0.0] = "root"
+def riff(player: Bassist, bar: Bar) -> list[Note]:
+    """A figure of the song's own on the sixteenths: with the kick, and into the gaps."""
+    marks = dict.fromkeys((round(k * 4) for k in bar.kicks), "R") | {0: "R"}
     for step in range(3, round(bar.beats * 4)):
-        if step / 4 not in marks and bar.riff.random() < (0.3 if step % 2 else 0.2):
-            marks[step / 4] = choose(bar.riff, ("octave", "seventh", "fifth", "dead", "root"))
-    notes = []
-    onsets = sorted(marks)
-    for onset, following in zip(onsets, [*onsets[1:], bar.beats], strict=True):
-        chord = bar.chord(onset)
-        root = player.root(chord)
-        seventh = chord.tones[3] if len(chord.tones) > 3 else chord.fifth
-        pitch = {
-            "root": root,
-            "octave": root + 12,
-            "seventh": player.tone(seventh, root + 10),
-            "fifth": player.tone(chord.fifth, root + 7),
-            "dead": root,
-        }[marks[onset]]
-        dead = marks[onset] == "dead"
-        length = 0.08 if dead else min(following - onset, choose(bar.riff, (0.2, 0.4, 0.7)))
-        velocity = 55 if dead else (108 if marks[onset] == "octave" else 98)
-        notes.append(Note(bar.start + onset, length, pitch, bar.loud(velocity)))
-    return notes
+        if step not in marks and bar.riff.random() < (0.3 if step % 2 else 0.2):
+            marks[step] = choose(bar.riff, "875xRR")
+    line = "".join(marks.get(i, choose(bar.riff, "-.-")) for i in range(round(bar.beats * 4)))
+    return player.figure(bar, line.ljust(16, "-")[:16])
 
 
 def locked(player: Bassist, bar: Bar) -> list[Note]:
     """One note with every stroke of the bass drum, held until the next."""
     onsets = sorted({0.0, *bar.kicks})
+    fifths = bar.riff.random() < 0.5
     notes = []
     for onset, following in zip(onsets, [*onsets[1:], bar.beats], strict=True):
         chord = bar.chord(onset)
         root = player.root(chord)
-        pitch = root if onset == 0 or bar.riff.random() < 0.7 else player.tone(chord.fifth, root)
-        length = (following - onset) * choose(bar.riff, (0.6, 0.92))
+        high = fifths and onset > 0 and bar.riff.random() < 0.4
+        pitch = player.tone(chord.fifth, root + 7) if high else root
+        length = (following - onset) * player.touch
         notes.append(Note(bar.start + onset, length, pitch, bar.loud(100)))
-    if bar.closing:
-        target = player.root(bar.chord(bar.beats))
-        notes.append(
-            Note(bar.start + bar.beats - 0.5, 0.4, player.approach(bar, target), bar.loud(84))
-        )
     return notes
 
 
-def pedal(player: Bassist, bar: Bar) -> list[Note]:
-    """Long notes on the root, with a short step before most changes of chord."""
-    notes = []
-    leads = bar.riff.random() < 0.7
-    for offset, length, chord in bar.spans():
-        root = player.root(chord)
-        target = player.root(bar.chord(offset + length))
-        at = bar.start + offset
-        step = 1 / 3 if bar.triplets else 0.5
-        if leads and length >= 2 and target != root:
-            player.last = root
-            notes.append(Note(at, (length - 2 * step) * 0.97, root, bar.loud(96)))
-            fifth = player.tone(chord.fifth, (root + target) / 2)
-            notes.append(Note(at + length - 2 * step, step * 0.9, fifth, bar.loud(82)))
-            coming = player.approach(bar, target)
-            notes.append(Note(at + length - step, step * 0.9, coming, bar.loud(86)))
-        else:
-            first = length * (0.625 if length >= 4 else 0.97)
-            notes.append(Note(at, first * 0.97, root, bar.loud(96)))
-            if length >= 4:
-                fifth = player.tone(chord.fifth, root + 7)
-                notes.append(Note(at + first, length - first, fifth, bar.loud(84)))
-    return notes
-
-
-def arpeggio(player: Bassist, bar: Bar) -> list[Note]:
-    """Broken chords: root, fifth, octave, tenth, in the order of the song's own figure."""
-    notes = []
-    figure = choose(bar.riff, ((0, 1, 2, 1), (0, 1, 2, 3), (0, 2, 1, 3), (0, 0, 1, 2)))
-    step = 1 / 3 if bar.triplets else 0.5
-    for offset, length, chord in bar.spans():
-        root = player.root(chord)
-        line = (root, player.tone(chord.fifth, root + 7), root + 12, root + 12)
-        third = player.tone(chord.third, root + 15)
-        for i in range(round(length / step)):
-            place = figure[i % len(figure)]
-            pitch = third if place == 3 else line[place]
-            at = bar.start + offset + i * step
-            notes.append(Note(at, step * 0.9, pitch, bar.loud(100 if i == 0 else 86)))
-    return notes
-
-
-def bossa(player: Bassist, bar: Bar) -> list[Note]:
-    """Dotted quarter and eighth, root and fifth."""
-    notes = []
-    pushed = bar.riff.random() < 0.35
-    for onset, fifth in ((0.0, False), (1.5, True), (2.0, True), (3.5, False)):
-        if onset >= bar.beats or (onset == 1.5 and bar.riff.random() < 0.5):
-            continue
-        # The last eighth may bring the next bar's root early.
-        chord = bar.chord(bar.beats if pushed and onset == 3.5 else onset)
-        root = player.root(chord)
-        pitch = player.tone(chord.fifth, root + choose(bar.riff, (-5, 7))) if fifth else root
-        length = 1.35 if onset in (0.0, 2.0) else 0.45
-        notes.append(Note(bar.start + onset, length, pitch, bar.loud(96 if length > 1 else 82)))
-    return notes
-
-
-def tumbao(player: Bassist, bar: Bar) -> list[Note]:
-    """Latin: the fifth on the second off-beat, the coming root one beat early."""
-    chord, coming = bar.chord(1.5), bar.chord(bar.beats)
-    root = player.root(chord)
-    notes = [
-        Note(bar.start + 1.5, 1.3, player.tone(chord.fifth, root + 5), bar.loud(94)),
-        Note(bar.start + 3.0, 1.4, player.root(coming), bar.loud(104)),
-    ]
-    if bar.index == 0:
-        notes.insert(0, Note(bar.start, 1.2, root, bar.loud(100)))
-    return notes
-
-
-def dub(player: Bassist, bar: Bar) -> list[Note]:
-    """Reggae: a melodic figure full of holes, the same in every other bar."""
-    places = choose(
-        bar.riff,
-        ((0, 0.5, 1.5, 2, 3), (0.5, 1, 2, 2.5, 3.5), (0, 0.75, 1.5, 3, 3.5), (0, 1, 2.5, 3)),
-    )
-    notes = []
-    for onset in places:
+def solo(player: Bassist, bar: Bar) -> list[Note]:
+    """A melodic line over two octaves: chord tones on the beats, steps between them."""
+    unit = 1 / 3 if bar.triplets else choose(bar.riff, (0.5, 0.5, 0.25))
+    notes: list[Note] = []
+    onset, pitch = 0.0, player.tone(bar.chord().root, player.last)
+    while onset < bar.beats - 0.1:
+        length = min(choose(bar.free, (1, 1, 1, 2, 2, 3)) * unit, bar.beats - onset)
         chord = bar.chord(onset)
-        root = player.root(chord)
-        tone = choose(bar.riff, (chord.root, chord.root, chord.third, chord.fifth))
-        pitch = root if onset == places[0] else player.tone(tone, root + 4)
-        notes.append(Note(bar.start + onset, 0.42, pitch, bar.loud(106)))
+        tones = chord.tones if onset % 1 == 0 else scale_tones(bar.key, bar.minor, chord)
+        if notes:
+            goal = pitch + bar.free.normal(0, 4) + 0.3 * (player.low + 12 - pitch)
+            pitch = min((player.tone(t, goal) for t in tones), key=lambda p: abs(p - goal))
+        velocity = 58 if bar.free.random() < 0.12 else 100 if onset % 1 == 0 else 88
+        notes.append(Note(bar.start + onset, length * player.touch, pitch, bar.loud(velocity)))
+        onset += length
     return notes
 
 
-def boogie(player: Bassist, bar: Bar) -> list[Note]:
-    """Blues: root, third, fifth, sixth, seventh and down again."""
-    figure = choose(bar.riff, ((0, 4, 7, 9, 10, 9, 7, 4), (0, 0, 7, 7, 9, 9, 7, 7), (0, 4, 7, 9)))
-    long = 2 / 3 if bar.triplets else 0.5
-    notes = []
-    for i in range(round(bar.beats * 2)):
-        chord = bar.chord(i * 0.5)
-        step = figure[i % len(figure)] if len(figure) > 4 else figure[(i // 2) % 4]
-        if step == 4:
-            step = (chord.third - chord.root) % 12
-        at = bar.start + i // 2 + (long if i % 2 else 0.0)
-        length = (1 - long if i % 2 else long) * 0.85
-        notes.append(Note(at, length, player.root(chord) + step, bar.loud(82 if i % 2 else 102)))
-    return notes
-
-
-STYLES: dict[str, Callable[[Bassist, Bar], list[Note]]] = {
-    "eighths": eighths,
-    "root_fifth": root_fifth,
+PLAYERS: dict[str, Callable[[Bassist, Bar], list[Note]]] = {
     "walking": walking,
-    "octaves": octaves,
-    "funk": funk,
+    "riff": riff,
     "locked": locked,
-    "pedal": pedal,
-    "arpeggio": arpeggio,
-    "bossa": bossa,
-    "tumbao": tumbao,
-    "dub": dub,
-    "boogie": boogie,
 }

@@ -1,283 +1,213 @@
-"""Piano accompaniment in several styles: two hands, voice-led chords."""
+"""Chords, broken chords and tunes: the piano with two hands, and every further instrument.
+
+Figures are written as `Bar.strokes` reads them. Right hand: `C` and `c` a chord, loud and soft; `U`
+its upper tones from the top down, as a plectrum strikes them; `P` and `p` root, fifth and octave,
+held and damped; `0` to `5` one tone of the chord, counted from below; `m` a note of a tune. Left
+hand: `R` root, `O` root and octave, `5` fifth, `6` fifth or sixth over the root, `8` octave, `T`
+tenth. Figures of a style go from sparse to busy, and the energy of a section picks among them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from asteroid_ucr.minislakh.context import Bar
 from asteroid_ucr.minislakh.harmony import Chord, nearest, scale_tones, voice
-from asteroid_ucr.minislakh.score import Note, choose
-
-_RHYTHMS = (
-    (0.0, 1.5),
-    (0.0, 1.5, 3.0),
-    (0.5, 2.5),
-    (0.0, 2.5, 3.5),
-    (1.0, 2.5),
-    (0.0, 0.75, 1.5, 2.5),
-    (0.0, 1.5, 2.0, 3.5),
-)
+from asteroid_ucr.minislakh.score import Note
 
 
-class Pianist:
-    """Plays one style.
+@dataclass(frozen=True)
+class Style:
+    """A way to accompany.
 
-    Args:
-        style: a key of `STYLES`.
-        centre: middle of the right hand's range, 54 to 70.
-        left: lowest pitch of the left hand, 26 to 40: it may lie in the bass's own range.
+    Attributes:
+        right: figures of the right hand, or of the only one.
+        left: figures of the left hand; empty for none.
+        pedal: chance that a song's player lets notes ring until the chord changes.
+        size: tones of a chord.
+        rootless: whether the bass is left to play the root.
+        touch: share of its written length that a note sounds.
+        roll: delay in beats between the tones of a chord.
+        lows: range of the lowest pitch of the right hand.
     """
 
-    def __init__(self, style: str, centre: int, left: int) -> None:
+    right: tuple[str, ...]
+    left: tuple[str, ...] = ()
+    pedal: float = 0.0
+    size: int = 4
+    rootless: bool = False
+    touch: float = 0.93
+    roll: float = 0.0
+    lows: tuple[int, int] = (45, 60)
+
+
+_HELD = ("R-------", "R---5---", "O-------", "R---8---")
+PIANO: dict[str, Style] = {
+    "block": Style(
+        ("C-------", "C---c---", "C---C-c-", "C-c-C-c-", "C-c-C-cc"),
+        ("R-------", "O-------", "O---O---", "R-R-R-R-", "O--OO---"), 0.5),
+    "pushed": Style(
+        ("C-----c-", "C--C----", "C--c--C-", "C-.cC-.c", ".C-.c-C-"), (*_HELD, "R--R----"), 0.3),
+    "eighths": Style(
+        ("C---cccc", "C-ccC-cc", "CcccCccc", "CccCccCc", "CcCccCcc"), _HELD, 0.2, size=3),
+    "triplets": Style(
+        ("C-----C-----", "C--c--C--c--", "C--c-cC--c-c", "CccCccCccCcc"), _HELD, 0.4, size=3),
+    "arpeggio": Style(
+        ("0-1-2-1-", "01-23-1-", "0123210-", "01232123", "0212031202120312"), _HELD, 0.9),
+    "broken": Style(
+        ("0-----2-----", "0-1-2-3-2-1-", "0--1--2--3--", "012321012321"), _HELD, 0.9),
+    "offbeat": Style(
+        (".C.C.C.C", ".C.C.C.C", "..C...C...C...C.", "..Cc..C...Cc..C."),
+        ("........", "R-------", "..R...R.", "R--R----"), size=3, touch=0.5),
+    "comping": Style(
+        ("C-----..", ".C---...", "C--c-...", "..C-.c..", ".C-.C-c.", "C-.C-.cC"),
+        ("........", "R-------", "R---T---"), rootless=True, touch=0.8),
+    "ballad": Style(
+        ("C-------", "C-----m-", "C---m-m-", "C-m-m-m-", "C-m-mmm-"),
+        ("R-------", "R-5-T---", "R-5-8---", "R5T-5---"), 0.95, roll=0.04),
+    "montuno": Style(
+        ("P-.c.P.c", "P.cP.c.P", ".PcP.c.P", "PcP.cPcP"), ("........", "R--5--8-"), touch=0.85),
+    "stabs": Style(
+        ("C.....C...c.....", "C..C..C...C..C..", "..C..C....C..C..", "C..C..C..C..C.c."),
+        ("........", "R-----R-", "R--R--R-"), touch=0.6),
+    "boogie": Style(
+        ("........", ".C......", ".C-..C..", ".c.C.c.C", "C.cC.Cc."),
+        ("6-6-6-6-", "66666666", "R-8-R-8-"), size=3, rootless=True, touch=0.8),
+    "alberti": Style(("m-------", "m---m---", "m-m-m---", "m-m-mm--"), ("R5T5R5T5", "R-T-5-T-"),
+        0.4),
+    "pad": Style(
+        ("C-------", "C-------", "C-----c-", "C---c---"), ("........", "R-------"), 0.7,
+        rootless=True),
+    "stride": Style((".C.c.C.c", ".C.C.C.C", "mC.cmC.c"), ("R.....8.", "R...5...", "O...R..."),
+        size=3, touch=0.7),
+    "tune": Style(
+        ("m---m---", "m--m--m-", "m-mmm-m-", "mm-m-mmm"),
+        ("R-------", "R-5-T---", "R---5---"), 0.5),
+    "six": Style(("C-----C-", "C--c--C-", "0-1-2-1-", "01232101", "CccCccCc"), _HELD, 0.7),
+}  # fmt: skip
+# Instruments of other classes: guitars, organs, strings, horns, leads.
+EXTRAS: dict[str, Style] = {
+    "strum": Style(
+        ("C-------", "C-CU-UCU", "C--UC-CU", "C-CUCUCU"), touch=1.0, roll=0.02, lows=(45, 48)),
+    "power": Style(("P-------", "PpppPppp", "PppPppPp", "P--P-Ppp"), touch=0.9, lows=(40, 44)),
+    "picking": Style(("0-2-1-3-", "0213210-", "01232123"), pedal=0.6, lows=(45, 50)),
+    "chops": Style(
+        ("..C...c...C.....", "..Cc..c.C..c..C.", "C.ccC..c..C.cc.c"), size=3, rootless=True,
+        touch=0.5, lows=(55, 60)),
+    "skank": Style((".C.C.C.C",), size=3, touch=0.35, lows=(52, 57)),
+    "carpet": Style(("C-------", "C-------", "C---C---"), touch=1.0, lows=(50, 57)),
+    "bubble": Style(
+        ("C-------", "C--C-C--", ".C.C.C.C", "C-.C-.C-"), size=3, touch=0.8, lows=(52, 57)),
+    "lead": Style(("m---m---", "m--m-m--", "m-mmm-m-", "mm-mmmm-"), lows=(57, 64)),
+}  # fmt: skip
+
+
+class Player:
+    """Plays one style, remembering the last voicing and tune.
+
+    Args:
+        style: What to play.
+        rng: Chance for this player's own habits: register, density, pedal.
+        left: Lowest pitch of the left hand, 28 to 55; None plays without it.
+    """
+
+    def __init__(self, style: Style, rng: np.random.Generator, left: int | None = None) -> None:
         self.style = style
-        self.low, self.high = centre - 12, centre + 12
-        self.left = left
+        self.left = left if style.left else None
+        self.low = int(rng.integers(*style.lows, endpoint=True))
+        self.high = self.low + 24
+        self.pedal = rng.random() < style.pedal
+        self.busy = float(rng.normal(-0.3, 0.3))
         self.voicing: tuple[int, ...] = ()
+        self.pitch = float(self.high - 2)
 
     def bar(self, bar: Bar) -> list[Note]:
-        """The notes of one bar: the style's figure, and a lick where a phrase ends."""
-        notes = STYLES[self.style](self, bar)
-        if bar.closing and bar.free.random() < 0.55 and self.style not in ("montuno", "stabs"):
-            notes += self.lick(bar)
-        return notes
+        """The notes of one bar of the accompaniment, or of a solo where the section has one."""
+        style = self.style
+        if bar.section.soloist == "Piano" and bar.section.label in ("solo", "fill"):
+            style = PIANO["broken" if bar.triplets else "tune"]
+        notes: list[Note] = []
+        for figures, play in ((style.right, self._right), (style.left, self._left)):
+            if not figures or (play == self._left and self.left is None):
+                continue
+            place = (bar.section.energy + self.busy) * len(figures) + bar.riff.normal(0, 0.6)
+            figure = figures[int(np.clip(place, 0, len(figures) - 1))]
+            for offset, length, mark in bar.strokes(figure):
+                ends = [at + size for at, size, _ in bar.spans() if at + size > offset + 1e-6]
+                ring = self.pedal and mark not in "mp"
+                sounding = (min(ends) - offset if ring else length * style.touch) or length
+                notes += play(bar, offset, sounding, mark)
+        return _once(notes)
 
-    def chord(self, chord: Chord, size: int = 4, rootless: bool = False) -> tuple[int, ...]:
+    def chord(self, chord: Chord) -> tuple[int, ...]:
         """The next voicing of the right hand."""
+        size, rootless = self.style.size, self.style.rootless
         self.voicing = voice(chord, self.low, self.high, self.voicing, size, rootless)
         return self.voicing
 
-    def bottom(self, chord: Chord) -> int:
-        """The root for the left hand."""
-        return self.left + (chord.root - self.left) % 12
+    def final(self, chord: Chord) -> list[int]:
+        """Pitches of the song's last chord."""
+        bottom = [] if self.left is None else [self._bottom(chord)]
+        return sorted({*bottom, *self.chord(chord)})
 
-    def hit(
-        self, pitches: tuple[int, ...], at: float, length: float, velocity: int, roll: float = 0.0
-    ) -> list[Note]:
-        """A chord, its tones rolled upwards by `roll` beats each, the top one a little louder."""
-        top = len(pitches) - 1
-        return [
-            Note(at + i * roll, length, p, min(127, velocity + (8 if i == top else 0)))
-            for i, p in enumerate(pitches)
-        ]
+    def _bottom(self, chord: Chord) -> int:
+        low = self.left or self.low
+        return low + (chord.root - low) % 12
 
-    def lick(self, bar: Bar) -> list[Note]:
-        """A short run in the right hand over the last beats of a phrase, ending on a chord tone."""
-        chord, coming = bar.chord(bar.beats - 1), bar.chord(bar.beats)
-        scale = [t for t in scale_tones(bar.key, bar.minor, chord)]
-        step = 1 / 3 if bar.triplets else 0.25
-        count = int(bar.free.integers(3, 7))
-        goal = nearest(choose(bar.free, coming.tones), self.high + 4, self.low, self.high + 12)
-        direction = choose(bar.free, (-1, 1))
-        pitch, run = goal, []
-        for i in range(count):
-            run.append(
-                Note(
-                    bar.start + bar.beats - (i + 1) * step, step, pitch, bar.loud(84 + 3 * (i == 0))
-                )
-            )
-            moves = (pitch + direction * m for m in (range(1, 5) if i % 3 else range(2, 6)))
-            pitch = next((p for p in moves if p % 12 in scale), pitch + direction)
-        return run
-
-
-def block(player: Pianist, bar: Bar) -> list[Note]:
-    """Full chords on the beats, the left hand in octaves."""
-    notes: list[Note] = []
-    every = 1.0 if bar.riff.random() < 0.6 else 2.0
-    for offset, length, chord in bar.spans():
-        pitches = player.chord(chord)
-        for i in np.arange(0, length, every):
-            strong = 94 if i == 0 else 78
-            notes += player.hit(pitches, bar.start + offset + i, every * 0.9, bar.loud(strong))
-        root = player.bottom(chord)
-        notes += player.hit((root, root + 12), bar.start + offset, length * 0.95, bar.loud(84))
-    return notes
-
-
-def eighths(player: Pianist, bar: Bar) -> list[Note]:
-    """Pop: chords in eighths, accents on the beat or against it."""
-    notes: list[Note] = []
-    accents = choose(bar.riff, ((0, 2, 4, 6), (0, 3, 6), (0, 3, 4, 7)))
-    step = 1 / 3 if bar.triplets else 0.5
-    for offset, length, chord in bar.spans():
-        pitches = player.chord(chord, 3)
-        for i in range(round(length / step)):
-            velocity = bar.loud(92 if i in accents else 68)
-            notes += player.hit(pitches, bar.start + offset + i * step, step * 0.8, velocity)
-        notes.append(Note(bar.start + offset, length * 0.9, player.bottom(chord), bar.loud(86)))
-    return notes
-
-
-def arpeggio(player: Pianist, bar: Bar) -> list[Note]:
-    """Broken chords over two octaves, the pedal held for the length of a chord."""
-    notes: list[Note] = []
-    step = 1 / 3 if bar.triplets else choose(bar.riff, (0.5, 0.25))
-    figure = choose(bar.riff, ((0, 1, 2, 3, 2, 1), (0, 2, 1, 3), (0, 1, 2, 3), (3, 2, 1, 0, 1, 2)))
-    for offset, length, chord in bar.spans():
-        pitches = player.chord(chord)
-        pitches = pitches if len(pitches) > 3 else (*pitches, pitches[0] + 12)
-        root = player.bottom(chord)
-        notes.append(Note(bar.start + offset, length * 0.98, root, bar.loud(88)))
-        if length >= 2:
-            fifth = nearest(chord.fifth, root + 7, root, root + 12)
-            notes.append(Note(bar.start + offset + step, length * 0.9, fifth, bar.loud(66)))
-        for i in range(round(length / step)):
-            at = i * step
-            pitch = pitches[figure[i % len(figure)]]
-            rest = min(length - at, 2.0)
-            notes.append(Note(bar.start + offset + at, rest, pitch, bar.loud(84 if i % 4 else 70)))
-    return notes
-
-
-def offbeat(player: Pianist, bar: Bar) -> list[Note]:
-    """Reggae and ska: short chords off the beat."""
-    notes: list[Note] = []
-    double = bar.riff.random() < 0.3
-    for beat in range(round(bar.beats)):
-        pitches = player.chord(bar.chord(beat), 3)
-        notes += player.hit(pitches, bar.start + beat + 0.5, 0.2, bar.loud(92))
-        if double and beat % 2:
-            notes += player.hit(pitches, bar.start + beat + 0.75, 0.15, bar.loud(64))
-    if bar.riff.random() < 0.5:
-        root = player.bottom(bar.chord())
-        notes += [Note(bar.start + b, 0.35, root, bar.loud(72)) for b in (1.0, 3.0)]
-    return notes
-
-
-def syncopated(player: Pianist, bar: Bar) -> list[Note]:
-    """Jazz and soul: rootless voicings in short and long chords against the beat."""
-    notes: list[Note] = []
-    rhythm = [o for o in choose(bar.riff, _RHYTHMS) if o < bar.beats]
-    for onset, following in zip(rhythm, [*rhythm[1:], bar.beats], strict=True):
-        placed = int(onset) + 2 / 3 if bar.triplets and onset % 1 else onset
-        # An off-beat just before a change belongs to the coming chord.
-        chord = bar.chord(onset + 0.5)
-        length = 0.3 if bar.riff.random() < 0.45 else (following - onset) * 0.9
-        pitches = player.chord(chord, 4, rootless=True)
-        notes += player.hit(pitches, bar.start + placed, length, bar.loud(86))
-    if bar.riff.random() < 0.5:
-        notes.append(Note(bar.start, 1.5, player.bottom(bar.chord()), bar.loud(76)))
-    return notes
-
-
-def ballad(player: Pianist, bar: Bar) -> list[Note]:
-    """Low root and tenth, a rolled chord, and a melody above it."""
-    notes: list[Note] = []
-    for offset, length, chord in bar.spans():
+    def _right(self, bar: Bar, offset: float, length: float, mark: str) -> list[Note]:
+        # An off-beat before a change belongs to the coming chord.
+        chord = bar.chord(offset + (0.5 if offset % 1 and length > 0.5 else 0.0))
         at = bar.start + offset
-        root = player.bottom(chord)
-        notes += [
-            Note(at, length * 0.98, root, bar.loud(82)),
-            Note(at + 0.5, length - 0.5, nearest(chord.fifth, root + 7, root, root + 12), 62),
-        ]
-        notes += player.hit(player.chord(chord), at, length * 0.95, bar.loud(74), roll=0.04)
-        if length >= 2:
-            notes += player.hit(player.voicing[1:], at + length / 2, length * 0.45, bar.loud(66))
-        tune = [nearest(t, player.high + 2, player.low, player.high + 12) for t in chord.tones]
-        onset = 1.0
-        while onset < length:
-            size = choose(bar.riff, (0.5, 1.0, 1.5))
-            if bar.riff.random() < 0.7:
-                notes.append(Note(at + onset, size * 0.95, choose(bar.riff, tune), bar.loud(86)))
-            onset += size
-    return notes
+        accent = 90 if offset % 1 == 0 else 82
+        if mark == "m":
+            pitch = self._tune(bar, offset)
+            return [Note(at, length, pitch, bar.loud(94 + bar.free.normal(0, 8)))]
+        pitches = self.chord(chord)
+        if mark in "Pp":
+            root = self.low + (chord.root - self.low) % 12
+            fifth = nearest(chord.fifth, root + 7, root, root + 12)
+            pitches = (root, fifth, root + 12) if mark == "P" else (root, fifth)
+            length = length if mark == "P" else 0.15
+        elif mark.isdigit():
+            octave, tone = divmod(int(mark), len(pitches))
+            pitches = (pitches[tone] + 12 * octave,)
+            accent -= 8
+        elif mark == "U":
+            pitches = pitches[::-1][:3]
+        velocity = bar.loud(accent - 18 * (mark in "cpU"))
+        rolled = self.style.roll
+        return [Note(at + i * rolled, length, p, velocity) for i, p in enumerate(pitches)]
+
+    def _left(self, bar: Bar, offset: float, length: float, mark: str) -> list[Note]:
+        chord = bar.chord(offset)
+        root = self._bottom(chord)
+        fifth = nearest(chord.fifth, root + 7, root, root + 12)
+        rocking = fifth if offset % 2 < 1 else root + 9
+        tenth = nearest(chord.third, root + 15, root + 6, root + 18)
+        pitches = {"O": (root, root + 12), "5": (fifth,), "8": (root + 12,), "T": (tenth,)}
+        chosen = {**pitches, "6": (root, rocking)}.get(mark, (root,))
+        return [Note(bar.start + offset, length, p, bar.loud(80)) for p in chosen]
+
+    def _tune(self, bar: Bar, offset: float) -> int:
+        """A note of a tune: chord tones on the beats, steps of the scale between them."""
+        chord = bar.chord(offset)
+        centre = self.high - 2
+        near = self.pitch + float(bar.riff.normal(0, 3.5)) - 0.3 * (self.pitch - centre)
+        allowed = chord.tones if offset % 1 == 0 else scale_tones(bar.key, bar.minor, chord)
+        options = [nearest(tone, near, centre - 12, centre + 12) for tone in allowed]
+        self.pitch = min(options, key=lambda p: abs(p - near))
+        return int(self.pitch)
 
 
-def montuno(player: Pianist, bar: Bar) -> list[Note]:
-    """Latin: octaves and inner tones in syncopated eighths."""
-    steps = choose(
-        bar.riff, ((0, 1.0, 1.5, 2.5, 3.5), (0.5, 1.5, 2.5, 3.5), (0, 0.5, 1.5, 2.5, 3.5))
-    )
-    notes: list[Note] = []
-    for i, onset in enumerate(steps):
-        chord = bar.chord(onset + 0.5)
-        pitches = player.chord(chord)
-        lead = pitches[0]
-        length = 0.45
-        if i % 2 == 0:
-            notes += player.hit((lead, lead + 12), bar.start + onset, length, bar.loud(94))
-        else:
-            notes += player.hit(pitches[1:], bar.start + onset, length, bar.loud(84))
-        if bar.riff.random() < 0.5:
-            notes.append(Note(bar.start + onset, length, lead - 12, bar.loud(76)))
-    return notes
-
-
-def stabs(player: Pianist, bar: Bar) -> list[Note]:
-    """House: short chords in threes against the four."""
-    places = choose(
-        bar.riff, ((0, 0.75, 1.5, 2.5, 3.25), (0, 1.5, 3.0), (0.5, 1.25, 2.5, 3.25), (0, 0.75, 1.5))
-    )
-    notes: list[Note] = []
-    for onset in places:
-        pitches = player.chord(bar.chord(onset), 4)
-        notes += player.hit(pitches, bar.start + onset, 0.35, bar.loud(100))
-        notes.append(Note(bar.start + onset, 0.35, player.bottom(bar.chord(onset)), bar.loud(82)))
-    return notes
-
-
-def boogie(player: Pianist, bar: Bar) -> list[Note]:
-    """Blues: the left hand rocks between fifth and sixth, the right hand answers."""
-    notes: list[Note] = []
-    late = 2 / 3 if bar.triplets else 0.5
-    for beat in range(round(bar.beats)):
-        chord = bar.chord(beat)
-        root = player.bottom(chord)
-        upper = root + (7 if beat % 2 == 0 else 9)
-        for shift, velocity in ((0.0, 88), (late, 70)):
-            at = bar.start + beat + shift
-            notes += player.hit((root, upper), at, 0.3, bar.loud(velocity))
-        if bar.riff.random() < 0.55:
-            pitches = player.chord(chord, 3, rootless=True)
-            notes += player.hit(pitches, bar.start + beat + late, 0.3, bar.loud(90))
-    return notes
-
-
-def alberti(player: Pianist, bar: Bar) -> list[Note]:
-    """Low, high, middle, high in eighths, with a tune of chord tones above."""
-    notes: list[Note] = []
-    step = 1 / 3 if bar.triplets else 0.5
-    for offset, length, chord in bar.spans():
-        low = voice(chord, player.left + 8, player.left + 26, (), 3)
-        order = [low[0], low[-1], low[len(low) // 2], low[-1]]
-        for i in range(round(length / step)):
-            at = bar.start + offset + i * step
-            notes.append(Note(at, step * 1.1, order[i % 4], bar.loud(76)))
-        top = player.chord(chord)[-1]
-        notes.append(Note(bar.start + offset, length * 0.7, top, bar.loud(92)))
-        if length > 2:
-            second = nearest(choose(bar.riff, chord.tones), top, player.low, player.high + 7)
-            notes.append(
-                Note(bar.start + offset + length * 0.75, length * 0.24, second, bar.loud(84))
-            )
-    return notes
-
-
-def pad(player: Pianist, bar: Bar) -> list[Note]:
-    """Long chords, as electric pianos play them, broken up once a bar."""
-    notes: list[Note] = []
-    for offset, length, chord in bar.spans():
-        pitches = player.chord(chord, 4, rootless=bar.riff.random() < 0.5)
-        notes += player.hit(pitches, bar.start + offset, length * 0.97, bar.loud(82), roll=0.02)
-        notes.append(Note(bar.start + offset, length * 0.9, player.bottom(chord), bar.loud(74)))
-        if length >= 3:
-            at = bar.start + offset + choose(bar.riff, (1.5, 2.5, length - 0.5))
-            notes += player.hit(pitches[-2:], at, 0.4, bar.loud(70))
-    return notes
-
-
-STYLES: dict[str, Callable[[Pianist, Bar], list[Note]]] = {
-    "block": block,
-    "eighths": eighths,
-    "arpeggio": arpeggio,
-    "offbeat": offbeat,
-    "syncopated": syncopated,
-    "ballad": ballad,
-    "montuno": montuno,
-    "stabs": stabs,
-    "boogie": boogie,
-    "alberti": alberti,
-    "pad": pad,
-}
+def _once(notes: list[Note]) -> list[Note]:
+    """Drops a second note of the same pitch and onset, and ends a note where its key is struck."""
+    unique = {(n.pitch, n.start): n for n in notes}
+    ordered = sorted(unique.values(), key=lambda n: (n.pitch, n.start))
+    for i, (note, following) in enumerate(pairwise(ordered)):
+        gap = following.start - note.start
+        if note.pitch == following.pitch and gap < note.length:
+            ordered[i] = Note(note.start, gap, note.pitch, note.velocity)
+    return ordered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,7 +17,7 @@ class Bar:
     """One bar of a song, as a player sees it.
 
     Attributes:
-        start: first beat; `beats` long.
+        start: first beat; `beats` long, in quarter notes.
         index: number of the bar within its section.
         section: where in the song it is.
         chords: chords of the whole song.
@@ -55,6 +56,26 @@ class Bar:
         inner = [e for e in edges if 1e-6 < e < self.beats - 1e-6]
         points = [0.0, *inner, self.beats]
         return [(a, b - a, self.chord(a)) for a, b in pairwise(points)]
+
+    def strokes(self, figure: str) -> list[tuple[float, float, str]]:
+        """Reads a figure written for four beats, one character per step.
+
+        `.` is a rest, `-` holds the stroke before it, and anything else is a stroke. Shorter bars
+        take the figure's beginning, longer ones repeat it. Off-beat eighths swing with triplets.
+
+        Returns:
+            Strokes as (offset, length, mark), the first two in beats.
+        """
+        unit = 4 / len(figure)
+        steps = round(self.beats / unit)
+        marks = (figure * (steps // len(figure) + 1))[:steps]
+        strokes = []
+        for hit in re.finditer("[^.-]-*", marks):
+            start, end = hit.start() * unit, hit.end() * unit
+            if self.triplets and unit == 0.5:
+                start, end = (t + (1 / 6 if t % 1 else 0.0) for t in (start, end))
+            strokes.append((start, end - start, hit[0][0]))
+        return strokes
 
     def loud(self, velocity: float) -> int:
         """A velocity, scaled by the section's energy."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from asteroid_ucr.minislakh.score import choose
+from asteroid_ucr.minislakh.chance import choose
 
 QUALITIES = {
     "": (0, 4, 7),

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyloudnorm
 
+from asteroid_ucr.minislakh.chance import song_rng
 from asteroid_ucr.minislakh.effects import draw_tone, room, shape_tone
 from asteroid_ucr.minislakh.kits import Kit
 from asteroid_ucr.minislakh.recording import SAMPLE_RATE, Recording, StemNotes, Wave
-from asteroid_ucr.minislakh.song import song_rng
 from asteroid_ucr.minislakh.soundfont import SoundFont
 from asteroid_ucr.minislakh.sounds import draw_preset
 

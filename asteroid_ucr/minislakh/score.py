@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from asteroid_ucr.minislakh.harmony import Chord
+from asteroid_ucr.minislakh.harmony import Chord
+
+CORE = ("Drums", "Bass", "Piano")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Section:
     """A stretch of a song.
 
     Attributes:
-        label: "intro", "verse", "chorus" or "break".
+        label: "verse" or "chorus", where all play, or "intro", "break", "solo" or "fill".
         start: first beat.
         bars: length in bars.
         energy: 0 (quiet) to 1 (full).
@@ -55,6 +55,12 @@ class Section:
     bars: int
     energy: float
     resting: frozenset[str]
+
+    @property
+    def soloist(self) -> str | None:
+        """The one of drums, bass and piano that plays while the other two rest."""
+        playing = [name for name in CORE if name not in self.resting]
+        return playing[0] if len(playing) == 1 else None
 
 
 @dataclass
@@ -105,7 +111,7 @@ def humanise(
 
     Args:
         notes: as written.
-        rng: source of chance.
+        rng: Source of chance.
         timing: standard deviation of the onsets, in beats.
         lag: constant delay, in beats: behind (positive) or ahead of the beat.
         spread: standard deviation of the velocities.
@@ -116,8 +122,3 @@ def humanise(
         velocity = int(np.clip(round(note.velocity + rng.normal(0, spread)), 1, 127))
         result.append(replace(note, start=max(0.0, note.start + shift), velocity=velocity))
     return result
-
-
-def choose(rng: np.random.Generator, options: list | tuple):  # type: ignore[type-arg]
-    """One of the options, each as likely as the others (of any type, unlike `rng.choice`)."""
-    return options[int(rng.integers(len(options)))]

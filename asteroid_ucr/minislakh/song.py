@@ -3,52 +3,49 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from asteroid_ucr.minislakh import extras
 from asteroid_ucr.minislakh.bass import Bassist
-from asteroid_ucr.minislakh.comping import Pianist
+from asteroid_ucr.minislakh.chance import choose, song_rng
+from asteroid_ucr.minislakh.comping import EXTRAS, PIANO, Player
 from asteroid_ucr.minislakh.context import Bar
 from asteroid_ucr.minislakh.drums import Drummer
-from asteroid_ucr.minislakh.harmony import Chord, is_minor, lay_out, pick_progressions, voice
-from asteroid_ucr.minislakh.score import Note, Part, Section, Song, choose, humanise, swing
+from asteroid_ucr.minislakh.harmony import Chord, is_minor, lay_out, pick_progressions
+from asteroid_ucr.minislakh.score import CORE, Note, Part, Section, Song, humanise, swing
 from asteroid_ucr.minislakh.styles import STYLES, Style
 
 _FORMS = (
-    ("intro", "verse", "chorus", "break", "chorus"),
-    ("verse", "chorus", "verse", "chorus"),
-    ("intro", "chorus", "verse", "break", "chorus"),
-    ("verse", "break", "chorus", "verse", "chorus"),
-    ("chorus", "verse", "chorus", "break", "chorus"),
+    "intro verse fill chorus break chorus",
+    "verse chorus solo verse fill chorus",
+    "intro verse chorus solo chorus",
+    "verse fill chorus break solo chorus",
+    "intro fill verse break verse chorus",
+    "chorus verse break fill chorus",
+    "intro chorus solo verse break chorus",
 )
-_BARS = {"intro": 2, "verse": 4, "chorus": 4, "break": 2}
-_ENERGY = {"intro": 0.4, "verse": 0.6, "chorus": 0.95, "break": 0.35}
-# Who may pause while the others go on.
-_RESTS = (
-    ("Drums",),
-    ("Bass",),
-    ("Piano",),
-    ("Drums", "Bass"),
-    ("Bass", "Piano"),
-    ("Drums", "Piano"),
-    (),
+_SPARSE = ("intro", "break", "solo", "fill")
+# Bars of a section, as a share of the song or of 28 bars.
+_SHARE = {"intro": 0.13, "verse": 0.22, "chorus": 0.24, "break": 0.13, "solo": 0.14, "fill": 0.08}
+_ENERGY = {"intro": 0.4, "verse": 0.6, "chorus": 0.95, "break": 0.35, "solo": 0.7, "fill": 0.75}
+# Who plays on in sparse sections. The three solos, or the three duos, together let each
+# instrument be heard without each other one.
+_SOLOS = (("Drums",), ("Bass",), ("Piano",))
+_DUOS = (("Drums", "Bass"), ("Bass", "Piano"), ("Drums", "Piano"))
+_OTHERS = (
+    *("Guitar", "Organ", "Strings (continued)", "Brass", "Reed", "Pipe"),
+    *("Synth Lead", "Synth Pad"),
 )
-
-
-def song_rng(seed: int, index: int, purpose: str) -> np.random.Generator:
-    """Chance for one purpose in one song: independent of every other song and purpose."""
-    return np.random.default_rng([seed, index, zlib.crc32(purpose.encode())])
 
 
 def compose(seed: int, index: int, seconds: float) -> Song:
     """Composes song `index` of the collection `seed`; it depends on nothing else.
 
     Args:
-        seed: of the collection, 0 or more.
-        index: of the song, 0 or more.
-        seconds: length.
+        seed: Seed of the collection, 0 or more.
+        index: Number of the song, 0 or more.
+        seconds: Length of the song.
 
     Returns:
         A song with drums, bass and piano, and often one to three further parts.
@@ -76,90 +73,91 @@ def compose(seed: int, index: int, seconds: float) -> Song:
             drum_notes += drummer.play(section, section is sections[-1])
     song.parts.append(Part("Drums", choose(rng, style.kits), True, drum_notes))
 
-    def bars_for(part: str) -> Callable[[Section, int], Bar]:
-        def make(section: Section, bar: int) -> Bar:
-            start = section.start + bar * style.bar_beats
-            return Bar(
-                start, style.bar_beats, bar, section, chords,
-                drummer.kick_steps(bar, section.label), key, minor, triplets,
-                song_rng(seed, index, f"{part} {section.label} {bar % 2}"),
-                song_rng(seed, index, f"{part} {start}"),
-            )  # fmt: skip
+    def play(part: str, player: Bassist | Player) -> list[Note]:
+        notes: list[Note] = []
+        for section in sections:
+            final = section is sections[-1]
+            for number in range(section.bars - final if part not in section.resting else 0):
+                start = section.start + number * style.bar_beats
+                bar = Bar(
+                    start, style.bar_beats, number, section, chords,
+                    drummer.kick_steps(number, section.label), key, minor, triplets,
+                    song_rng(seed, index, f"{part} {section.label} {number % 2}"),
+                    song_rng(seed, index, f"{part} {start}"),
+                )  # fmt: skip
+                notes += player.bar(bar)
+        return notes
 
-        return make
+    def end(pitches: list[int], velocity: int) -> list[Note]:
+        return [Note(chords[-1].start, chords[-1].length, p, velocity) for p in pitches]
 
-    # Basses go from a low D to well into the piano's left hand.
-    bassist = Bassist(choose(rng, style.bass), int(rng.integers(26, 37)))
-    notes = _play(sections, "Bass", bassist.bar, bars_for("bass"))
-    final = chords[-1]
-    notes.append(Note(final.start, final.length, bassist.root(final), 92))
+    # Basses reach from a low D to well into the piano's left hand.
+    low = int(rng.integers(26, 34)) if rng.random() < 0.55 else int(rng.integers(33, 44))
+    bassist = Bassist(choose(rng, style.bass), low, float(rng.uniform(0.5, 1.0)))
+    notes = play("Bass", bassist) + end([bassist.root(chords[-1])], 92)
     song.parts.append(Part("Bass", choose(rng, style.basses), False, notes))
 
-    left = int(rng.integers(26, 41))
-    pianist = Pianist(choose(rng, style.piano), int(rng.integers(54, 70)), left)
-    notes = _play(sections, "Piano", pianist.bar, bars_for("piano"))
-    held = (pianist.bottom(final), *pianist.chord(final))
-    notes += [Note(final.start, final.length, p, 84) for p in held]
+    # Most left hands stay clear of the bass; some share its range, and some songs have none.
+    left = choose(rng, ((28, 41), (38, 48), (41, 50), (46, 55), None))
+    pianist = Player(
+        PIANO[choose(rng, style.piano)], song_rng(seed, index, "pianist"),
+        left and int(rng.integers(*left)),
+    )  # fmt: skip
+    notes = play("Piano", pianist) + end(pianist.final(chords[-1]), 84)
     song.parts.append(Part("Piano", choose(rng, style.pianos), False, notes))
 
     for extra in style.extras:
         if len(song.parts) < 6 and rng.random() < extra.chance:
-            player = extras.Player(choose(rng, extra.styles))
-            part = bars_for(f"{extra.inst_class} {player.style}")
-            notes = _play(sections, extra.inst_class, player.bar, part)
-            if triplets and player.style in extras.STRAIGHT:
-                notes = swing(notes, 2 / 3, 1.0)
-            if not notes:
-                continue
-            if player.style != "lead":
-                held = voice(final, 50, 72)
-                notes += [Note(final.start, final.length, p, 74) for p in held]
-            song.parts.append(Part(extra.inst_class, choose(rng, extra.programs), False, notes))
+            figure = choose(rng, extra.styles)
+            player = Player(EXTRAS[figure], song_rng(seed, index, extra.inst_class))
+            if notes := play(extra.inst_class, player):
+                if figure != "lead":
+                    notes += end(player.final(chords[-1]), 74)
+                song.parts.append(Part(extra.inst_class, choose(rng, extra.programs), False, notes))
     ratio = float(rng.uniform(*style.swing))
     for number, part in enumerate(song.parts):
         chance = song_rng(seed, index, f"feel {number}")
         swung = swing(part.notes, ratio, style.swing_unit)
         lag = 0.0 if part.is_drum else float(chance.normal(0.004, 0.006)) * tempo / 60
         looseness = float(chance.uniform(0.003, 0.009)) * tempo / 60
-        part.notes = humanise(swung, chance, looseness, lag, float(chance.uniform(3, 7)))
+        part.notes = humanise(swung, chance, looseness, lag, float(chance.uniform(3, 8)))
         part.notes.sort(key=lambda note: (note.start, note.pitch))
     return song
 
 
 def _whole_bars(tempo: float, bar_beats: float, seconds: float) -> int:
-    """The number of bars that fills a length at nearly the given tempo, within 70 to 160."""
-    slowest, fastest = (seconds * limit / 60 / bar_beats for limit in (70.0, 160.0))
+    """The number of bars that fills a length at nearly the given tempo, within 60 to 180."""
+    slowest, fastest = (seconds * limit / 60 / bar_beats for limit in (60.0, 180.0))
     bars = round(seconds * tempo / 60 / bar_beats)
     return max(1, int(np.clip(bars, np.ceil(slowest), np.floor(fastest))))
 
 
 def _form(rng: np.random.Generator, bars: int, bar_beats: float) -> list[Section]:
     """Cuts a number of bars into sections; the last bar is the final chord's."""
-    factor = 1 if bars < 28 else 2 if bars < 72 else 4
-    labels = list(choose(rng, _FORMS))
+    labels = choose(rng, _FORMS).split() if bars >= 6 else ["verse", "chorus"]
+    textures: list[tuple[str, ...]] = []
     sections: list[Section] = []
     used = 0
     while used < bars:
-        if len(sections) == len(labels):
-            labels += ("verse", "chorus", "break", "chorus")
-        label = labels[len(sections)]
-        length = min(_BARS[label] * factor, bars - used)
-        if bars - used - length < 2:
-            length = bars - used
-        sparse = label in ("intro", "break")
-        resting: tuple[str, ...] = choose(rng, _RESTS) if sparse else ()
-        if label == "verse" and rng.random() < 0.12:
-            resting = choose(rng, _RESTS[:3])
-        others = ("Guitar", "Organ", "Strings (continued)", "Brass", "Reed", "Pipe", "Synth Lead")
-        quiet = [c for c in others if rng.random() < (0.15 if label == "chorus" else 0.5)]
-        energy = float(np.clip(_ENERGY[label] + rng.normal(0, 0.08), 0.15, 1.0))
-        sections.append(
-            Section(label, used * bar_beats, length, energy, frozenset((*resting, *quiet)))
-        )
+        label = labels[len(sections) % len(labels)]
+        sparse = label in _SPARSE
+        length = max(1 if sparse else 2, round(_SHARE[label] * min(bars, 28)))
+        if bars - used - length < 2 or (not sparse and bars < 6):
+            label, sparse, length = label if not sparse else "chorus", False, bars - used
+        playing: tuple[str, ...] = CORE
+        if sparse or (label == "verse" and rng.random() < 0.15):
+            if not textures:
+                groups = (_SOLOS, _DUOS)[:: choose(rng, (1, -1))]
+                textures = [group[i] for group in groups for i in rng.permutation(3)]
+            playing = textures.pop(0)
+        quiet = 1.0 if len(playing) == 1 else 0.15 if label == "chorus" else 0.5
+        resting = [c for c in CORE if c not in playing]
+        resting += [c for c in _OTHERS if rng.random() < quiet]
+        energy = float(np.clip(_ENERGY[label] + rng.normal(0, 0.12), 0.15, 1.0))
+        start = used * bar_beats
+        sections.append(Section(label, start, length, energy, frozenset(resting)))
         used += length
-    last = sections[-1]
-    core = frozenset(last.resting) - {"Drums", "Bass", "Piano"}
-    sections[-1] = Section(last.label, last.start, last.bars, last.energy, core)
+    sections[-1] = replace(sections[-1], resting=sections[-1].resting - set(CORE))
     return sections
 
 
@@ -173,27 +171,11 @@ def _harmony(
     # A last chorus a whole tone higher is an old trick; it is used now and then.
     lift = 2 if rng.random() < 0.12 and len(sections) > 3 else 0
     for section in sections:
-        progression = chorus if section.label in ("chorus", "break") else verse
+        progression = chorus if section.label in ("chorus", "break", "solo") else verse
         raised = lift if section is sections[-1] else 0
         chords += lay_out(progression, key + raised, section.bars, style.bar_beats, section.start)
     end = sections[-1].start + sections[-1].bars * style.bar_beats
     final = end - style.bar_beats
-    raised = lift
     chords = [c for c in chords if c.start < final - 1e-6]
-    chords.append(Chord(final, style.bar_beats, (key + raised) % 12, "m" if minor else ""))
+    chords.append(Chord(final, style.bar_beats, (key + lift) % 12, "m" if minor else ""))
     return chords, minor
-
-
-def _play(
-    sections: list[Section],
-    inst_class: str,
-    player: Callable[[Bar], list[Note]],
-    bars: Callable[[Section, int], Bar],
-) -> list[Note]:
-    notes: list[Note] = []
-    for section in sections:
-        final = section is sections[-1]
-        for bar in range(section.bars - final):
-            if inst_class not in section.resting:
-                notes += player(bars(section, bar))
-    return notes

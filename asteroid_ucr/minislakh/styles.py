@@ -20,14 +20,16 @@ class Style:
     """One style.
 
     Attributes:
-        tempo: range in beats per minute.
-        grooves, bass, piano: names in `drums.GROOVES`, `bass.STYLES` and `comping.STYLES`.
-        harmony: names in `harmony.PROGRESSIONS`.
+        tempo: Range in beats per minute.
+        grooves: Names in `drums.GROOVES`.
+        bass: Names in `bass.FIGURES` or `bass.PLAYERS`.
+        piano: Names in `comping.PIANO`.
+        harmony: Names in `harmony.PROGRESSIONS`.
         basses, pianos, kits: General MIDI programs.
-        extras: further instruments.
-        bar_beats: quarter notes in a bar.
-        swing: lowest and highest share of a pair that its first half takes.
-        swing_unit: beats that a swung pair lasts.
+        extras: Further instruments.
+        bar_beats: Quarter notes in a bar.
+        swing: Lowest and highest share of a pair that its first half takes.
+        swing_unit: Beats that a swung pair lasts.
     """
 
     tempo: tuple[int, int]
@@ -58,79 +60,116 @@ _LEADS = (
 
 STYLES: dict[str, Style] = {
     "rock": Style(
-        (100, 150), ("rock", "sixteenths"), ("eighths", "locked", "root_fifth"),
-        ("block", "eighths"), ("rock", "pop"), (33, 34), (0, 1, 2), (0, 8, 16),
+        (96, 152), ("rock", "sixteenths", "tribal", "stomp"),
+        ("eighths", "locked", "root_fifth", "gallop", "syncopated"),
+        ("block", "eighths", "pushed", "pad"), ("rock", "pop"), (33, 34), (0, 1, 2), (0, 8, 16),
         (_CRUNCH, _ORGAN, *_LEADS[3:]),
     ),
     "pop": Style(
-        (85, 128), ("pop", "rock", "sixteenths"), ("eighths", "locked", "root_fifth", "arpeggio"),
-        ("eighths", "arpeggio", "block", "alberti"), ("pop", "pop_minor"), (33, 34, 35, 39),
-        (0, 1, 2, 4), (0, 8, 24), (_ACOUSTIC, _STRINGS, *_LEADS),
+        (80, 128), ("pop", "rock", "sixteenths", "linear"),
+        ("eighths", "locked", "root_fifth", "arpeggio", "syncopated", "pedal"),
+        ("eighths", "arpeggio", "block", "alberti", "pushed", "pad", "tune"), ("pop", "pop_minor"),
+        (33, 34, 35, 39), (0, 1, 2, 4), (0, 8, 24), (_ACOUSTIC, _STRINGS, *_LEADS),
     ),
     "disco": Style(
-        (112, 130), ("disco",), ("octaves", "funk"), ("syncopated", "stabs", "eighths"),
+        (112, 130), ("disco",), ("octaves", "riff", "syncopated"), ("pushed", "stabs", "eighths"),
         ("pop_minor", "soul"), (33, 36, 38), (0, 2, 4, 5), (0, 8, 24),
         (_CLEAN, _STRINGS, _LEADS[0]),
     ),
     "funk": Style(
-        (90, 116), ("funk", "sixteenths"), ("funk", "locked"), ("syncopated", "pad", "stabs"),
-        ("funk", "soul"), (36, 37, 33), (4, 5, 7, 0), (0, 8, 16), (_CLEAN, _ORGAN, _LEADS[0]),
-        swing=(0.5, 0.6),
+        (86, 116), ("funk", "sixteenths", "linear", "breakbeat"), ("riff", "locked", "syncopated"),
+        ("comping", "pad", "stabs"), ("funk", "soul"), (36, 37, 33), (4, 5, 7, 0), (0, 8, 16),
+        (_CLEAN, _ORGAN, _LEADS[0]), swing=(0.5, 0.6),
     ),
     "bossa": Style(
-        (110, 150), ("bossa",), ("bossa",), ("syncopated", "pad"), ("bossa", "jazz"), (32, 35, 33),
-        (0, 4, 0), (0, 40), (_ACOUSTIC, _LEADS[1], _LEADS[2]),
+        (110, 150), ("bossa", "brushes"), ("bossa",), ("comping", "pad", "tune"),
+        ("bossa", "jazz"), (32, 35, 33), (0, 4, 0), (0, 40), (_ACOUSTIC, *_LEADS[1:3]),
+    ),
+    "samba": Style(
+        (92, 124), ("samba",), ("bossa", "tresillo", "syncopated"), ("comping", "pushed", "stabs"),
+        ("bossa", "latin"), (32, 33), (0, 4), (0, 8), (_ACOUSTIC, _LEADS[0], _LEADS[2]),
     ),
     "swing": Style(
-        (100, 160), ("swing",), ("walking",), ("syncopated", "syncopated", "boogie"),
+        (100, 176), ("swing",), ("walking",), ("comping", "comping", "stride", "tune"),
         ("jazz", "blues"), (32, 32, 35, 33), (0, 1, 3), (40, 0, 32), (*_LEADS[:2],),
     ),
     "shuffle": Style(
-        (84, 132), ("shuffle",), ("boogie", "walking", "eighths"), ("boogie", "syncopated"),
-        ("blues",), (32, 33, 34), (0, 1, 3), (0, 8, 16),
+        (80, 132), ("shuffle", "halfshuffle"), ("boogie", "walking", "triplets"),
+        ("boogie", "comping", "triplets"), ("blues",), (32, 33, 34), (0, 1, 3), (0, 8, 16),
         (Extra("Guitar", (26, 27, 29), ("strum", "power"), 0.5), _ORGAN),
     ),
     "ballad": Style(
-        (70, 88), ("ballad", "pop"), ("pedal", "root_fifth", "arpeggio", "locked"),
-        ("ballad", "arpeggio", "alberti"), ("pop", "pop_minor", "soul"), (32, 33, 35),
+        (60, 88), ("ballad", "pop", "brushes"), ("pedal", "root_fifth", "arpeggio", "locked"),
+        ("ballad", "arpeggio", "alberti", "tune"), ("pop", "pop_minor", "soul"), (32, 33, 35),
         (0, 1, 4, 5), (0, 8, 40), (_STRINGS, _ACOUSTIC, *_LEADS[1:3]),
     ),
     "halftime": Style(
-        (70, 96), ("halftime",), ("locked", "pedal", "dub"), ("pad", "arpeggio", "stabs"),
-        ("pop_minor", "house", "soul"), (38, 39, 33, 35), (4, 5, 0, 2), (24, 25, 8),
-        (Extra("Synth Pad", (88, 89, 90, 94), ("carpet",), 0.4), _LEADS[3]),
-        swing=(0.5, 0.6),
+        (64, 96), ("halftime", "trap"), ("locked", "pedal", "dub", "sub"),
+        ("pad", "arpeggio", "stabs"), ("pop_minor", "house", "soul"), (38, 39, 33, 35),
+        (4, 5, 0, 2), (24, 25, 8),
+        (Extra("Synth Pad", (88, 89, 90, 94), ("carpet",), 0.4), _LEADS[3]), swing=(0.5, 0.6),
     ),
     "reggae": Style(
-        (70, 94), ("reggae",), ("dub", "root_fifth"), ("offbeat",), ("reggae",), (33, 32, 39),
-        (0, 3, 4), (0, 8), (Extra("Guitar", (27, 28), ("skank",), 0.6), _ORGAN, _LEADS[0]),
+        (66, 94), ("reggae",), ("dub", "root_fifth"), ("offbeat", "offbeat", "pad"), ("reggae",),
+        (33, 32, 39), (0, 3, 4), (0, 8), (Extra("Guitar", (27, 28), ("skank",), 0.6), _ORGAN),
         swing=(0.5, 0.6),
     ),
     "motown": Style(
-        (100, 132), ("motown",), ("walking", "locked", "arpeggio", "funk"), ("block", "syncopated"),
-        ("soul", "doowop"), (33, 34), (0, 1, 2), (0, 8), (_CLEAN, _STRINGS, *_LEADS[:2]),
+        (100, 132), ("motown", "stomp"), ("walking", "locked", "arpeggio", "syncopated"),
+        ("block", "pushed", "eighths"), ("soul", "doowop"), (33, 34), (0, 1, 2), (0, 8),
+        (_CLEAN, _STRINGS, *_LEADS[:2]),
     ),
     "latin": Style(
-        (90, 120), ("latin",), ("tumbao",), ("montuno",), ("latin",), (32, 33, 35), (0, 1, 3),
-        (0, 8, 16), (_LEADS[0], _LEADS[2]),
+        (90, 124), ("latin",), ("tumbao", "tresillo"), ("montuno", "montuno", "tune"), ("latin",),
+        (32, 33, 35), (0, 1, 3), (0, 8, 16), (_LEADS[0], _LEADS[2]),
+    ),
+    "dancehall": Style(
+        (84, 104), ("tresillo",), ("sub", "tresillo", "locked"), ("stabs", "offbeat", "arpeggio"),
+        ("pop_minor", "latin"), (38, 39, 33), (0, 2, 5), (24, 25, 0), (_CLEAN, _LEADS[3]),
     ),
     "punk": Style(
-        (130, 160), ("punk",), ("eighths", "root_fifth"), ("block", "eighths"), ("rock", "pop"),
-        (34, 33), (1, 0, 2), (16, 0), (_CRUNCH, _ORGAN),
+        (130, 180), ("punk", "rock"), ("eighths", "root_fifth", "gallop"), ("block", "eighths"),
+        ("rock", "pop"), (34, 33), (1, 0, 2), (16, 0), (_CRUNCH, _ORGAN),
     ),
     "house": Style(
-        (116, 130), ("house", "disco"), ("octaves", "funk", "locked"), ("stabs", "pad"), ("house",),
-        (38, 39, 36), (0, 2, 5), (24, 25, 8),
+        (116, 130), ("house", "disco", "stomp"), ("octaves", "offbeat", "locked", "riff"),
+        ("stabs", "pad", "pushed"), ("house",), (38, 39, 36), (0, 2, 5), (24, 25, 8),
         (Extra("Synth Pad", (89, 90, 95), ("carpet",), 0.4), _STRINGS, _LEADS[3]),
     ),
+    "breaks": Style(
+        (120, 176), ("breakbeat",), ("sub", "pedal", "syncopated"), ("pad", "stabs", "arpeggio"),
+        ("house", "pop_minor"), (38, 39, 33), (0, 4, 5), (24, 25, 0), (_STRINGS, _LEADS[3]),
+    ),
+    "country": Style(
+        (84, 132), ("train", "pop", "brushes"), ("root_fifth", "walking", "polka"),
+        ("stride", "block", "alberti"), ("rock", "doowop", "pop"), (32, 33), (0, 1, 3), (0, 40),
+        (_ACOUSTIC, _LEADS[1]),
+    ),
+    "polka": Style(
+        (96, 132), ("polka",), ("polka", "root_fifth"), ("stride", "tune", "offbeat"),
+        ("waltz", "doowop"), (32, 33), (0, 1, 3), (0, 40), (_LEADS[1], _LEADS[2]), bar_beats=2.0,
+    ),
     "waltz": Style(
-        (90, 150), ("waltz",), ("root_fifth", "walking", "arpeggio", "pedal"),
-        ("arpeggio", "block", "alberti"), ("waltz",), (32, 33, 35), (0, 1, 3, 6), (0, 40),
+        (84, 165), ("waltz",), ("root_fifth", "walking", "arpeggio", "pedal"),
+        ("arpeggio", "block", "alberti", "tune"), ("waltz",), (32, 33, 35), (0, 1, 3, 6), (0, 40),
         (_STRINGS, _ACOUSTIC, *_LEADS[1:3]), bar_beats=3.0,
     ),
+    "six_eight": Style(
+        (66, 130), ("six",), ("six", "pedal"), ("six", "ballad", "pad"), ("pop_minor", "doowop"),
+        (33, 34, 32), (0, 1, 4), (0, 8, 16), (_STRINGS, _ACOUSTIC, _ORGAN), bar_beats=3.0,
+    ),
+    "five": Style(
+        (110, 170), ("five",), ("root_fifth", "arpeggio", "walking"), ("pushed", "pad", "tune"),
+        ("jazz", "pop_minor"), (32, 35, 33), (0, 1, 4), (0, 40), (*_LEADS[1:3],), bar_beats=5.0,
+    ),
+    "seven": Style(
+        (110, 160), ("seven",), ("seven", "pedal"), ("arpeggio", "pushed", "pad"),
+        ("pop_minor", "rock"), (33, 34, 38), (0, 2, 4), (0, 16), (_CRUNCH, *_LEADS[3:]),
+        bar_beats=3.5,
+    ),
     "gospel": Style(
-        (70, 100), ("gospel",), ("arpeggio", "walking", "eighths"),
-        ("eighths", "arpeggio", "ballad"),
-        ("doowop", "soul"), (33, 34, 32), (0, 1, 5), (0, 8, 16), (_ORGAN, _STRINGS, _LEADS[1]),
+        (66, 100), ("gospel", "halfshuffle"), ("triplets", "walking", "locked"),
+        ("triplets", "broken", "pad"), ("doowop", "soul"), (33, 34, 32), (0, 1, 5), (0, 8, 16),
+        (_ORGAN, _STRINGS, _LEADS[1]),
     ),
 }  # fmt: skip

@@ -12,10 +12,10 @@ import pretty_midi
 import soundfile as sf
 import yaml
 
+from asteroid_ucr.minislakh.chance import song_rng
 from asteroid_ucr.minislakh.kits import Kit
 from asteroid_ucr.minislakh.recording import SAMPLE_RATE, Recording, StemNotes, Wave
 from asteroid_ucr.minislakh.render import NORMALIZATION, RenderedStem, render_stems
-from asteroid_ucr.minislakh.song import song_rng
 from asteroid_ucr.minislakh.soundfont import SoundFont
 from asteroid_ucr.utils.atomic import make_folder, write_error
 
