@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from asteroid_ucr.cli import build_parser
+
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "egs/slakh_ucr/README.md", *(ROOT / "docs").glob("*.md")]
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    ROOT / "egs/slakh_ucr/README.md",
+    *(ROOT / "docs").glob("*.md"),
+]
 
 
 def table_after(text, mark):
@@ -36,3 +42,17 @@ def test_links_lead_to_files(document):
     relative = [target.partition("#")[0] for target in targets if "://" not in target]
     missing = [t for t in relative if t and not (document.parent / t).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "page", [path for path in DOCUMENTS if "results" in path.name], ids=lambda path: path.name
+)
+def test_results_name_the_version_they_were_measured_with(page):
+    assert re.search(r"Measured with version \d+\.\d+\.\d+", page.read_text())
+
+
+def test_commands_in_the_documents_exist():
+    known = build_parser().format_help()
+    for document in DOCUMENTS:
+        for name in re.findall(r"^asteroid-ucr ([a-z-]+)", document.read_text(), re.MULTILINE):
+            assert f"\n    {name}" in known, (document, name)

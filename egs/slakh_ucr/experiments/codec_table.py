@@ -1,7 +1,6 @@
-"""Writes the tables of docs/experiment.md from the runs of experiments/codecs.sh."""
+"""Writes docs/results_codecs.md from the runs of experiments/codecs.sh."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asteroid_ucr import __version__
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.reports.tables import Cell, cell, load_results, protocol_line
@@ -17,15 +17,26 @@ from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
 
 PREFIX = "train_ucr_codecs_"
-BEGIN, END = "<!-- tables: codec_table.py -->", "<!-- end of tables -->"
+HEAD = """\
+# Codecs, compositions and numbers of sources
+
+<!-- Written by egs/slakh_ucr/experiments/codec_table.py; do not edit. -->
+
+Measured with version {version}.
+
+SI-SDR in dB, mean over tracks with its 95 % interval; *spread* is the standard deviation over
+training seeds. *masks* are Wiener masks on the mixture, *raw* are estimates as they are, *decoded
+refs* are stems that went through the codec. Names are codec, composition and number of sources;
+*no_alpha* denoisers are not told α.
+"""
 FLOORS = ("mixture", "static_eq", "hpss", "oracle_wiener")
 
 
 def main() -> None:
-    """Replaces what stands between the markers of the document."""
+    """Writes the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exp", type=Path, default=Path("exp"), help="folder of the runs")
-    parser.add_argument("--document", type=Path, default=Path("../../docs/experiment.md"))
+    parser.add_argument("--document", type=Path, default=Path("../../docs/results_codecs.md"))
     options = parser.parse_args()
     runs = {
         folder.name.removeprefix(PREFIX): load_results(folder)
@@ -33,14 +44,10 @@ def main() -> None:
         if (folder / "final_metrics.json").is_file()
     }
     if not runs:
-        raise UserError(f"{options.exp} has no results of experiments/codecs.sh: run that first.")
-    text = options.document.read_text()
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if not pattern.search(text):
-        raise UserError(f"{options.document} has no line {BEGIN}: restore it.")
-    block = "\n\n".join([BEGIN, *_tables(runs), _costs(runs), END])
+        raise UserError(f"{options.exp} has no results: run experiments/codecs.sh first.")
+    parts = [HEAD.format(version=__version__), *_tables(runs), _costs(runs)]
     with atomic_path(options.document) as temporary:
-        temporary.write_text(pattern.sub(lambda _: block, text))
+        temporary.write_text("\n\n".join(part.strip() for part in parts) + "\n")
     print(f"wrote {len(runs)} runs to {options.document}")
 
 

@@ -2,7 +2,7 @@
 # Which latents serve separation? The paper's experiment in two spaces, with the same networks and
 # training: codecs × compositions × numbers of sources, and the denoiser with and without α.
 #
-#   bash egs/slakh_ucr/experiments/codecs.sh                     all of it, then docs/codecs.md's table
+#   bash egs/slakh_ucr/experiments/codecs.sh                     all of it, then docs/results_codecs.md
 #   bash egs/slakh_ucr/experiments/codecs.sh --conf gpu.yml …    options go to every run.sh
 #
 # Runs that are done are kept: what is missing is resumed or made. CODECS="mel encodec_24khz" chooses

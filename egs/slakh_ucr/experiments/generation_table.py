@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from asteroid_ucr import __version__
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.evaluation.generation.table import to_markdown
 from asteroid_ucr.utils.atomic import atomic_path
@@ -22,6 +23,8 @@ HEAD = """\
 
 By `bash egs/slakh_ucr/experiments/generation.sh`, with the bundled models, on songs of the training
 collection's test split. [generation.md](generation.md) explains the measures and sums them up.
+
+Measured with version {version}.
 """
 
 
@@ -34,7 +37,7 @@ def main() -> None:
     found = sorted(options.exp.glob("*/generation.json"), key=lambda path: len(path.parent.name))
     if not found:
         raise UserError(f"{options.exp} holds no evaluation: run experiments/generation.sh first.")
-    parts = [HEAD]
+    parts = [HEAD.format(version=__version__)]
     for path in found:
         name = path.parent.name
         parts += [f"## {name}", "", to_markdown(json.loads(path.read_text()))]

@@ -1,4 +1,4 @@
-"""How pure solos are: checks what find_solos.py found against the stems that it never heard."""
+"""Checks how pure the solos of `asteroid-ucr solos` are, against stems that it never used."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     instruments = ["drums", "bass", "piano"]
-    # find_solos.py hears each track as one kind of mixture: kinds take turns.
+    # Each track serves as one kind of mixture only: the kinds take turns.
     kinds: dict[str, tuple[Track, tuple[str, ...]]] = {}
     for place, kind in enumerate(combinations(instruments, 2)):
         for track in load_tracks(options.root, "train", sources=kind)[place::3]:

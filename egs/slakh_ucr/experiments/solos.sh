@@ -2,7 +2,7 @@
 # What makes the bundled models separate? Their training, shortened, with one thing changed at a time.
 #
 #   bash egs/slakh_ucr/models.sh --stop_stage 3 …      songs, mixtures and solos
-#   bash egs/slakh_ucr/experiments/solos.sh            the runs, then docs/solos.md's table
+#   bash egs/slakh_ucr/experiments/solos.sh            the runs, then docs/results_solos.md
 #
 # Options go to every training. Runs that are done are kept. ONLY="full plain …" chooses some.
 set -euo pipefail
