@@ -188,7 +188,7 @@ def write_midi(path: Path, programs: list[tuple[int, bool]], length: float = 8.0
     midi.write(str(path))
 
 
-def test_own_midi_files(tmp_path: Path) -> None:
+def test_own_midi_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     band = [(0, True), (33, False), (2, False), (50, False), (81, False)]
     for i in range(3):
         write_midi(tmp_path / "midi" / f"{i}" / "song.mid", band[: 5 - i], length=8.0 + i)
@@ -197,6 +197,9 @@ def test_own_midi_files(tmp_path: Path) -> None:
     write_midi(tmp_path / "midi" / "copy.mid", band)
     out = tmp_path / "out"
     build(out, songs=10, seconds=5.0, midi_dir=tmp_path / "midi", progress=False)
+    said = capsys.readouterr().out
+    assert "2 MIDI files were passed over" in said
+    assert "1 damaged or not a MIDI file" in said and "1 fewer than two instruments" in said
     diagnosis = examine(out)
     assert diagnosis.faults == []
     assert diagnosis.tracks_per_split == {"train": 1, "validation": 1, "test": 1}
@@ -217,7 +220,7 @@ def test_own_files_that_are_not_usable(tmp_path: Path) -> None:
     for options, words in (
         ({"midi_dir": tmp_path / "absent"}, "--midi_dir .*absent is not a folder"),
         ({"midi_dir": tmp_path / "empty"}, "holds no .mid"),
-        ({"midi_dir": tmp_path / "bad"}, "no usable file"),
+        ({"midi_dir": tmp_path / "bad"}, "no usable file among its 1 MIDI files .1 damaged"),
         ({"soundfonts": [tmp_path / "absent.sf2"]}, "--soundfont .*absent"),
         ({"soundfonts": [tmp_path / "font.sf2"]}, "not a soundfont"),
     ):

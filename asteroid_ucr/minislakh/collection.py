@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from asteroid_ucr.data.slakh import SPLITS, track_folders
 from asteroid_ucr.minislakh.kits import Kit
-from asteroid_ucr.minislakh.midi_files import find_midi, load_midi
+from asteroid_ucr.minislakh.midi_files import Unusable, find_midi, load_midi
 from asteroid_ucr.minislakh.recording import Recording, StemNotes, TimedNote
 from asteroid_ucr.minislakh.song import compose
 from asteroid_ucr.minislakh.soundfont import SoundFont
@@ -152,17 +153,22 @@ def _choose_midi(folder: Path, songs: int, seconds: float) -> tuple[list[Recordi
     """The first usable files, and a fingerprint of all of them."""
     files = find_midi(folder)
     chosen: list[Recording] = []
+    passed_over: Counter[str] = Counter()
     for path, uuid in files:
         if len(chosen) == songs:
             break
-        found = load_midi(path, uuid, len(chosen), seconds, folder)
-        if found is not None:
-            chosen.append(found)
+        try:
+            chosen.append(load_midi(path, uuid, len(chosen), seconds, folder))
+        except Unusable as error:
+            passed_over[str(error)] += 1
+    reasons = "; ".join(f"{count} {reason}" for reason, count in passed_over.most_common())
     if not chosen:
         raise UserError(
-            f"--midi_dir {folder} holds no usable file among its {len(files)} MIDI files: "
-            "give some that can be read and have two instruments or more."
+            f"--midi_dir {folder} holds no usable file among its {len(files)} MIDI files "
+            f"({reasons}): give some that can be read and have two instruments or more."
         )
+    if passed_over:
+        print(f"{passed_over.total()} MIDI files were passed over: {reasons}.")
     names = " ".join(uuid for _, uuid in files)
     return chosen, hashlib.md5(names.encode(), usedforsecurity=False).hexdigest()
 

@@ -13,6 +13,11 @@ from asteroid_ucr.minislakh.recording import Recording, StemNotes, TimedNote
 from asteroid_ucr.utils.errors import UserError
 
 _SUFFIXES = (".mid", ".midi", ".kar")
+_SHORTEST = 2.0  # seconds of music
+
+
+class Unusable(Exception):  # noqa: N818
+    """A MIDI file cannot be rendered as a song; the message is the reason."""
 
 
 def digest(path: Path) -> str:
@@ -24,7 +29,7 @@ def find_midi(folder: str | Path) -> list[tuple[Path, str]]:
     """All MIDI files below a folder with their digests, by path; copies of a file count once.
 
     Raises:
-        UserError: if the folder does not exist or holds no MIDI file.
+        UserError: If the folder does not exist or holds no MIDI file.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -41,32 +46,37 @@ def find_midi(folder: str | Path) -> list[tuple[Path, str]]:
     return [(path, name) for name, path in unique.items()]
 
 
-def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> Recording | None:
+def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> Recording:
     """Reads the fullest stretch of a MIDI file.
 
     Args:
-        path: the file.
-        uuid: its digest.
-        index: number of the song in the collection.
-        seconds: length of the stretch; a shorter file is taken whole.
-        root: the folder that `path` is named in relation to.
+        path: MIDI file.
+        uuid: Digest of the file.
+        index: Number of the song in the collection.
+        seconds: Length of the stretch; a shorter file is taken whole.
+        root: Folder that `path` is named in relation to.
 
     Returns:
-        The stretch in which the most instruments play for the longest, or None if the file cannot
-        be read or has fewer than two instruments with notes.
+        The stretch in which the most instruments play for the longest.
+
+    Raises:
+        Unusable: If the file is damaged, lasts less than two seconds, or has fewer than two
+            instruments with notes.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             midi = pretty_midi.PrettyMIDI(str(path))
-    except Exception:
-        # The parsers below raise errors of all kinds on damaged files.
-        return None
+    except Exception as error:
+        # The parser raises errors of all kinds on damaged files.
+        raise Unusable("damaged or not a MIDI file") from error
     instruments = [instrument for instrument in midi.instruments if instrument.notes]
     if len(instruments) < 2:
-        return None
+        raise Unusable("fewer than two instruments have notes")
     start = _fullest(instruments, midi.get_end_time(), seconds)
-    length = min(seconds, max(1.0, midi.get_end_time() - start))
+    length = min(seconds, midi.get_end_time() - start)
+    if length < _SHORTEST:
+        raise Unusable(f"shorter than {_SHORTEST:g} s")
     stems = []
     for instrument in instruments:
         notes = tuple(
@@ -82,8 +92,9 @@ def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> 
         if notes:
             stems.append(StemNotes(int(instrument.program), bool(instrument.is_drum), notes))
     if len(stems) < 2:
-        return None
-    tempo = float(midi.get_tempo_changes()[1][0]) if len(midi.get_tempo_changes()[1]) else 120.0
+        raise Unusable("fewer than two instruments play in the fullest stretch")
+    tempi = midi.get_tempo_changes()[1]
+    tempo = float(tempi[0]) if len(tempi) else 120.0
     origin = path.relative_to(root).as_posix()
     return Recording(index, uuid, origin, tempo, length, tuple(stems))
 
