@@ -273,6 +273,7 @@ def evaluate(
     from asteroid_ucr.evaluation.evaluate import evaluate as run
     from asteroid_ucr.evaluation.published_rows import file_estimates
     from asteroid_ucr.evaluation.trained_rows import trained_rows
+    from asteroid_ucr.reports.score_tables import print_results
 
     loaded = {name: load_model(name, device, codec_dir) for name in models}
     sources = next(iter(loaded.values())).sources
@@ -292,7 +293,7 @@ def evaluate(
         extra.append(demucs_row(options["pretrained"], sources))
     if clips and options["estimates"]:
         extra += file_estimates(clips, options["estimates"])
-    run(
+    results = run(
         loaded,
         test,
         validation,
@@ -302,6 +303,7 @@ def evaluate(
         bss_eval=not options["no_bss_eval"],
         extra_rows=extra,
     )
+    print_results(results)
 
 
 def doctor(folder: Path, no_listen: bool) -> None:
@@ -316,8 +318,10 @@ def doctor(folder: Path, no_listen: bool) -> None:
 def benchmark(**options: Any) -> None:
     """Measure what separation costs, beside Conv-TasNet, HDemucs and, if installed, HTDemucs."""
     from asteroid_ucr.benchmark import run_benchmark
+    from asteroid_ucr.reports.cost_table import print_costs
 
-    run_benchmark(**options)
+    print_costs(run_benchmark(**options))
+    print(f"wrote {options['out']}")
 
 
 def results(folders: list[str], out: Path, benchmark: Path | None) -> None:

@@ -128,6 +128,7 @@ def evaluate_runs(arguments: Sequence[str]) -> None:
     Stage 3. Writes the run that is best on the validation split as `best_model.pth`.
     """
     from asteroid_ucr.evaluation.recipe import evaluate_runs as run
+    from asteroid_ucr.reports.score_tables import print_results
 
     parser = _parser("evaluate-runs")
     parser.add_argument("--exp_dir", required=True, type=Path, help="Folder that holds the runs.")
@@ -143,7 +144,7 @@ def evaluate_runs(arguments: Sequence[str]) -> None:
     config, options = parse_recipe(parser, arguments)
     runs = [f"seed{run}" for run in options.runs]
     compare = _trained_baselines(options.exp_dir, options.compare)
-    run(config, options.exp_dir, runs, compare, options.pretrained)
+    print_results(run(config, options.exp_dir, runs, compare, options.pretrained))
 
 
 @step
@@ -164,11 +165,14 @@ def train_prior(arguments: Sequence[str]) -> None:
 def evaluate_generation(arguments: Sequence[str]) -> None:
     """Generate with an experiment's prior, and score it beside floors and ceilings (stage 5)."""
     from asteroid_ucr.evaluation.generation.recipe import evaluate_experiment
+    from asteroid_ucr.reports.generation_tables import draw_generation, print_generation
 
     parser = _parser("evaluate-generation")
     parser.add_argument("--exp_dir", required=True, type=Path, help="Holds best_model.pth.")
     config, options = parse_recipe(parser, arguments)
-    evaluate_experiment(config, options.exp_dir)
+    results = evaluate_experiment(config, options.exp_dir)
+    draw_generation(results, options.exp_dir)
+    print_generation(results)
 
 
 @step

@@ -4,7 +4,6 @@ import json
 import shutil
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 import torch
 from test_baselines import make_clip
@@ -15,7 +14,7 @@ from asteroid_ucr.benchmark.contenders import contenders
 from asteroid_ucr.benchmark.memory import peak_memory
 from asteroid_ucr.cli import main
 from asteroid_ucr.evaluation.evaluate import evaluate
-from asteroid_ucr.reports.results_page import rescored, write_results
+from asteroid_ucr.reports.results_page import write_results
 
 
 @pytest.fixture
@@ -81,22 +80,6 @@ def test_several_evaluations_have_an_overview(evaluated, tmp_path):
         write_results([evaluated, tmp_path / "other" / evaluated.name], tmp_path / "r.md")
 
 
-def test_scores_are_averaged_from_the_lines(evaluated):
-    lines = pd.read_csv(evaluated / "all_metrics.csv", dtype={"reference": str})
-    stored = json.loads((evaluated / "final_metrics.json").read_text())
-    again = rescored(evaluated)
-    for before, after in zip(stored["rows"], again["rows"], strict=True):
-        assert before["name"] == after["name"]
-        assert before["gflops"] == after["gflops"]
-        scores = [row["scores"]["true"]["bass"]["si_sdr"]["mean"] for row in (before, after)]
-        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
-    lines["si_sdr"] += 1
-    lines.to_csv(evaluated / "all_metrics.csv", index=False)
-    moved = rescored(evaluated)["rows"][0]["scores"]["true"]["all"]["si_sdr"]["mean"]
-    before = stored["rows"][0]["scores"]["true"]["all"]["si_sdr"]["mean"]
-    assert moved == pytest.approx(before + 1, abs=1e-3)
-
-
 def test_bad_input_is_named(model, evaluated, tmp_path):
     with pytest.raises(UserError, match="wavenet"):
         contenders(None, ["wavenet"])
@@ -105,6 +88,6 @@ def test_bad_input_is_named(model, evaluated, tmp_path):
     with pytest.raises(UserError, match="asteroid-ucr benchmark"):
         write_results([evaluated], tmp_path / "r.md", tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(UserError, match="no benchmark"):
+    with pytest.raises(UserError, match="not a benchmark"):
         write_results([evaluated], tmp_path / "r.md", tmp_path / "bad.json")
     assert main(["benchmark", "--repeats", "0", "-o", str(tmp_path / "b.json")]) == 2

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from asteroid_ucr.benchmark.contenders import OTHERS, contenders, has_demucs
 from asteroid_ucr.benchmark.memory import peak_memory
@@ -118,8 +117,6 @@ def run_benchmark(
     }
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
-    console.print(_rich(results))
-    console.print(f"wrote {out}", style="dim")
     return results
 
 
@@ -128,61 +125,3 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def benchmark_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The measurements as a heading and rows of text; the networks are its columns.
-
-    Args:
-        results: what `run_benchmark` returns.
-    """
-    models = results["models"]
-    settings = results["settings"]
-    rows = [
-        ["parameters, million", *(f"{m['parameters'] / 1e6:.1f}" for m in models)],
-        ["GFLOP per second of audio", *(f"{m['gflops']:.1f}" for m in models)],
-    ]
-    for title in models[0]["speed"]:
-        rows.append([f"times real time, {title}", *(_speed(m["speed"][title]) for m in models)])
-        rows.append(["… time relative to ours", *(_ratio(m["speed"][title]) for m in models)])
-    for length in models[0]["memory_mib"]:
-        rows.append(
-            [f"peak memory, {_duration(float(length))}", *(_mib(m, length) for m in models)]
-        )
-    crops = f"{settings['batch']} × {settings['crop_seconds']:g} s"
-    rows += [
-        [
-            f"training steps per second, {crops}, {settings['training_device']}",
-            *(f"{m['training']['steps_per_second']:.2f}" for m in models),
-        ],
-        ["… time relative to ours", *(_ratio(m["training"]) for m in models)],
-    ]
-    return ["", *(m["label"] for m in models)], rows
-
-
-def _speed(speed: dict[str, float]) -> str:
-    digits = 0 if speed["median"] >= 10 else 1
-    return f"{speed['median']:.{digits}f} ({speed['low']:.{digits}f}–{speed['high']:.{digits}f})"
-
-
-def _ratio(speed: dict[str, float]) -> str:
-    return f"{speed['ratio']:.1f}"
-
-
-def _mib(model: dict[str, Any], length: str) -> str:
-    peak = model["memory_mib"][length]
-    return "–" if peak is None else f"{peak:.0f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds < MINUTE else f"{seconds / MINUTE:.3g} min"
-
-
-def _rich(results: dict[str, Any]) -> Table:
-    heading, rows = benchmark_table(results)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, title in enumerate(heading):
-        table.add_column(title, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table

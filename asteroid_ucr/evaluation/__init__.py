@@ -1,1 +1,1 @@
-"""Scores of separation, their statistics, the tables and the report."""
+"""Scores of separation and generation, and their statistics."""

@@ -29,7 +29,6 @@ from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.scoring import Estimates, score_lines
 from asteroid_ucr.masking import MASK_RATE
-from asteroid_ucr.reports.tables import print_table
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.audio import write_audio
@@ -82,7 +81,7 @@ def evaluate(
         codec_references: score against codec-decoded references too. Like `unrefined`, it is on by
             default where the codec's latents hold the phase: against a phase that a decoder made
             up, as the mel codec's does, waveform scores mean nothing.
-        quiet: print nothing.
+        quiet: Show no progress.
 
     Returns:
         What `final_metrics.json` holds.
@@ -140,7 +139,6 @@ def evaluate(
         lines.to_csv(temporary, index=False, float_format="%.6g")
     with atomic_path(folder / METRICS_JSON) as temporary:
         temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
-    print_table(results, console)
     return results
 
 

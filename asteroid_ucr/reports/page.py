@@ -1,37 +1,45 @@
-"""One self-contained HTML page about an experiment: scores, sounds, pictures, training."""
+"""The report: one self-contained HTML page with scores, sounds, pictures and training curves."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
-from torch import Tensor
 
-from asteroid_ucr.evaluation.generation.report import generation_section
-from asteroid_ucr.reports import figures
-from asteroid_ucr.reports.tables import (
-    cell,
+from asteroid_ucr.evaluation.generation.accompaniment import EXAMPLES as GENERATION_EXAMPLES
+from asteroid_ucr.reports import figures, generation_tables
+from asteroid_ucr.reports.players import loudest, players
+from asteroid_ucr.reports.score_tables import (
+    COLUMNS,
+    failures,
+    listed,
     load_results,
-    protocol_line,
-    shown_columns,
-    to_html,
+    references,
+    score_cell,
+    score_table,
+    summary_sentence,
 )
+from asteroid_ucr.reports.tables import TEMPLATES
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.train_prior import FOLDER as PRIOR_FOLDER
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import read_audio
 from asteroid_ucr.utils.errors import UserError
 
-# Rows worth hearing, in this order; the table has them all.
+# The order in which groups of rows are heard.
 _HEARD_GROUPS = ("ours", "unsupervised", "supervised", "published", "classical", "floor", "ceiling")
 _UNHEARD = {"oracle_codec_mask"}
+_HEARD_PARTNERS = {
+    "kept": "kept stem",
+    "generated": "generated partner",
+    "mix_generated": "kept + generated",
+    "true": "true partner",
+}
 
 
 def write_report(
@@ -40,159 +48,89 @@ def write_report(
     """Writes the report of an evaluated experiment.
 
     Args:
-        exp_dir: folder with `final_metrics.json`, `all_metrics.csv` and `examples/` as `evaluate`
-            writes them; `logs/**/metrics.csv` (Lightning's), there or in folders of
-            runs, adds the training curve.
-        model: for the component latents; by default `best_model.pth` in the folder, if it is there.
-        out: name of the page, relative to the folder, or an absolute path.
+        exp_dir: Folder with `final_metrics.json`, `all_metrics.csv` and `examples/`. Training logs
+            in it (`**/logs/**/metrics.csv`) add the training curve, `generation.json` adds a
+            section about generation.
+        model: Model whose component latents are shown; by default `best_model.pth` in the folder,
+            if it exists.
+        out: Name of the page, relative to the folder, or an absolute path.
 
     Returns:
-        The page's path. It needs no other file and no network.
+        The path of the page, which needs no other file and no network.
 
     Raises:
-        UserError: if the folder holds no results, or the page cannot be written.
+        UserError: If the folder holds no results, or the page cannot be written.
     """
     folder = Path(exp_dir)
     results = load_results(folder)
-    csv = folder / "all_metrics.csv"
-    if not csv.is_file():
-        raise UserError(f"{csv} does not exist: run the evaluation again.")
-    # Left to itself, pandas reads a column of "true" as booleans.
-    lines = pd.read_csv(csv, keep_default_na=False, na_values=[""], dtype={"reference": str})
+    protocol = results["protocol"]
+    lines = _clip_scores(folder / "all_metrics.csv")
     if model is None and (folder / "best_model.pth").is_file():
         model = UCRSeparator.from_pretrained(str(folder / "best_model.pth"))
-    protocol = results["protocol"]
-    environment = Environment(
-        loader=PackageLoader("asteroid_ucr.reports", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    kinds = [k for k in ("true", "codec") if any(k in e["scores"] for e in results["rows"])]
-    page = environment.get_template("report.html").render(
-        title=f"Separating {_listed(protocol['sources'])}",
+    tables = [score_table(results, kind) for kind in references(results)]
+    page = TEMPLATES.get_template("report.html").render(
+        title=f"Separating {listed(protocol['sources'])}",
         summary=summary_sentence(results),
-        tables=[
-            {
-                "title": "Against the true stems" if kind == "true" else "Against decoded stems",
-                "protocol": protocol_line(results, kind),
-                "html": Markup(to_html(results, kind)),
-            }
-            for kind in kinds
-        ],
-        columns=shown_columns(results),
-        plots=[
-            {"source": source, "svg": Markup(_dots(results, lines, source))}
-            for source in protocol["sources"]
-        ],
-        examples=[
-            _example(folder / "examples", example, results, lines)
-            for example in results["examples"]
-        ],
+        tables=tables,
+        columns=[column for column in COLUMNS.values() if column.title in tables[0].frame],
+        plots={source: _dots(results, lines, source) for source in protocol["sources"]},
+        examples=[_example(folder / "examples", e, results, lines) for e in results["examples"]],
         ticks=figures.frequency_ticks(protocol["sample_rate"]),
         latents=_latents(folder, results, model),
         curve=_curve(folder, prior=False),
         prior_curve=_curve(folder, prior=True),
-        generation=generation_section(folder, _signal),
+        generation=generation_section(folder),
         protocol=protocol,
-        failures=[(e["label"], e["failures"], e["errors"]) for e in results["rows"] if e["errors"]],
+        failures=failures(results),
     )
-    target = folder / out
-    with atomic_path(target) as temporary:
+    with atomic_path(folder / out) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    return target
+    return folder / out
 
 
-def summary_sentence(results: Mapping[str, Any]) -> str:
-    """The result in a sentence: the best refined row of ours between floor and ceiling."""
-    rows = {entry["name"]: entry for entry in results["rows"]}
-    scored = [
-        (cell(entry, "si_sdr"), entry)
-        for entry in results["rows"]
-        if entry["group"] == "ours" and cell(entry, "si_sdr").value is not None
-    ]
-    if not scored:
-        return ""
-    best, entry = max(scored, key=lambda pair: pair[0].value)
-    text = f"{entry['label']}: {best.text()} dB SI-SDR on average"
-    comparisons = []
-    for name, label in (
-        ("static_eq", "a static equaliser"),
-        ("hpss", "HPSS"),
-        ("oracle_wiener", "the oracle mask"),
-    ):
-        other = cell(rows[name], "si_sdr").value if name in rows else None
-        if other is not None:
-            gap = best.value - other
-            comparisons.append(f"{abs(gap):.1f} dB {'above' if gap >= 0 else 'below'} {label}")
-    return f"{text}, {_listed(comparisons)}." if comparisons else f"{text}."
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _clip_scores(path: Path) -> pd.DataFrame:
+    """Reads SI-SDR by row, clip and source, against the true stems."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run the evaluation again.")
+    # By default pandas reads a column that holds nothing but "true" as booleans.
+    lines = pd.read_csv(path, dtype={"reference": str})
+    return lines[lines["reference"] == "true"]
 
 
 def _dots(results: Mapping[str, Any], lines: pd.DataFrame, source: str) -> str:
-    chosen = lines[(lines["reference"] == "true") & (lines["source"] == source)]
-    # A codec that makes the phase up scores far below doing nothing, off the scale of the others.
-    means = {entry["name"]: cell(entry, "si_sdr").value for entry in results["rows"]}
+    chosen = lines[lines["source"] == source].groupby("row")["si_sdr"]
+    scores = {name: values.to_numpy(dtype=float) for name, values in chosen}
+    means = {entry["name"]: score_cell(entry, "si_sdr").value for entry in results["rows"]}
     floor = means.get("mixture")
+    # A codec that estimates the phase scores far below the mixture, outside the others' range.
     shown = [
-        entry
-        for entry in results["rows"]
-        if entry["group"] != "ceiling"
-        or None in (floor, means[entry["name"]])
-        or means[entry["name"]] >= floor
+        e
+        for e in results["rows"]
+        if e["group"] != "ceiling" or None in (floor, means[e["name"]]) or means[e["name"]] >= floor
     ]
-    scores = {
-        entry["label"]: chosen.loc[chosen["row"] == entry["name"], "si_sdr"].to_numpy(dtype=float)
-        for entry in shown
-    }
-    ours = {entry["label"] for entry in results["rows"] if entry["group"] == "ours"}
-    return figures.score_dots(scores, ours, f"dots-{source}")
+    ours = {entry["label"] for entry in shown if entry["group"] == "ours"}
+    by_label = {e["label"]: scores[e["name"]] for e in shown if e["name"] in scores}
+    return figures.inline_svg(figures.score_dots(by_label, ours), f"dots-{source}")
 
 
 def _example(
     folder: Path, example: Mapping[str, Any], results: Mapping[str, Any], lines: pd.DataFrame
 ) -> dict[str, Any]:
-    """An example's signals: the mixture, then one line per row with a signal per source."""
-    place, sources = folder / example["name"], example["sources"]
+    """The players of an example: the mixture, the true stems, then the estimates of each row."""
+    place, names = folder / example["name"], {source: source for source in example["sources"]}
     mixture, rate = read_audio(place / "mixture.wav", mono=True)
-    top = float(figures.log_spectrogram(mixture[0], rate).max())
-    mine = lines[(lines["clip"] == example["name"]) & (lines["reference"] == "true")]
-    order = sorted(
-        (e for e in results["rows"] if e["name"] in example["rows"] and e["name"] not in _UNHEARD),
-        key=lambda entry: _HEARD_GROUPS.index(entry["group"]),
-    )
-    strips = [{"label": "True stems", "signals": _signals(place, sources, top, {})}]
-    for entry in order:
-        own = mine[mine["row"] == entry["name"]].groupby("source")["si_sdr"].mean().to_dict()
-        signals = _signals(place / entry["name"], sources, top, own)
-        strips.append({"label": entry["label"], "signals": signals})
-    whole = _signal("mixture", mixture[0], rate, top)
-    return {"name": example["name"], "mixture": whole, "strips": strips, "n": len(sources)}
-
-
-def _signals(
-    folder: Path, sources: list[str], top: float, scores: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    found = []
-    for source in sources:
-        wav, rate = read_audio(folder / f"{source}.wav", mono=True)
-        found.append(_signal(source, wav[0], rate, top, scores.get(source)))
-    return found
-
-
-def _signal(
-    name: str, wav: Tensor, rate: int, top: float, score: float | None = None
-) -> dict[str, Any]:
-    known = score is not None and np.isfinite(score)
-    return {
-        "name": name,
-        "audio": figures.mp3_or_flac(wav, rate),
-        "image": figures.spectrogram_image(wav, rate, top),
-        "score": f"{score:.1f} dB".replace("-", "−") if known else "",
-    }
+    top = loudest(mixture[0], rate)
+    means = lines[lines["clip"] == example["name"]].groupby(["row", "source"])["si_sdr"].mean()
+    strips = [{"label": "True stems", "signals": players(place, names, top)}]
+    heard = [e for e in results["rows"] if e["name"] in example["rows"]]
+    for entry in sorted(heard, key=lambda e: _HEARD_GROUPS.index(e["group"])):
+        row = entry["name"]
+        if row not in _UNHEARD:
+            own = means[row].to_dict() if row in means else {}
+            signals = players(place / row, names, top, own)
+            strips.append({"label": entry["label"], "signals": signals})
+    (whole,) = players(place, {"mixture": "mixture"}, top)
+    return {"name": example["name"], "mixture": whole, "strips": strips, "n": len(names)}
 
 
 def _latents(
@@ -205,23 +143,50 @@ def _latents(
     with torch.no_grad():
         z = model.encode(wav[None].to(model.device))[0].cpu()
     rate = z.shape[-1] / (wav.shape[-1] / model.sample_rate)
-    svg = figures.latents_over_time(z, model.sources, rate)
-    return {"name": name, "svg": Markup(svg), "frame_rate": round(rate), "channels": z.shape[1]}
+    svg = figures.inline_svg(figures.latents_over_time(z, model.sources, rate), "latents")
+    return {"name": name, "svg": svg, "frame_rate": round(rate), "channels": z.shape[1]}
 
 
-def _curve(folder: Path, prior: bool) -> Markup | None:
+def _curve(folder: Path, prior: bool) -> str | None:
     """Losses of the prior, or of all other runs; the parts of a resumed run are joined."""
     parts: dict[str, list[pd.DataFrame]] = {}
     for path in sorted(folder.glob("**/logs/**/metrics.csv")):
         run = path.relative_to(folder).parts[0]
         if (run == PRIOR_FOLDER) == prior:
             parts.setdefault(run, []).append(pd.read_csv(path))
-    name = "prior-curve" if prior else "curve"
-    svg = figures.training_curve({run: _joined(logs) for run, logs in parts.items()}, name)
-    return None if svg is None else Markup(svg)
+    figure = figures.training_curve({run: _joined(logs) for run, logs in parts.items()})
+    return None if figure is None else figures.inline_svg(figure, f"curve-{prior}")
 
 
 def _joined(logs: list[pd.DataFrame]) -> pd.DataFrame:
     """Logs of a run, earliest first, each without the steps that the next one repeats."""
     kept = [log[log["step"] < following["step"].min()] for log, following in pairwise(logs)]
     return pd.concat([*kept, logs[-1]], ignore_index=True)
+
+
+def generation_section(folder: Path) -> dict[str, Any] | None:
+    """What the page shows of `generation.json` and its examples; None without that file."""
+    if not (folder / "generation.json").is_file():
+        return None
+    results = json.loads((folder / "generation.json").read_text())
+    place, seed = folder / GENERATION_EXAMPLES, results["protocol"]["seed"]
+    random = {str(k): f"seed {seed + k}" for k in range(results["random_examples"])}
+    curve = generation_tables.known_curve(results)
+    steps = figures.inline_svg(figures.steps_curve(curve), "steps") if len(curve) > 1 else None
+    return {
+        "protocol": generation_tables.protocol_line(results),
+        "sentences": generation_tables.sentences(results),
+        "frechet": generation_tables.frechet_table(results),
+        "fit": generation_tables.fit_table(results),
+        "fit_title": generation_tables.FIT_TITLE,
+        "examples": [
+            {
+                "name": f"{name}, given {kept}",
+                "signals": players(place / name / kept, _HEARD_PARTNERS),
+            }
+            for name in results["examples"]
+            for kept in results["protocol"]["sources"]
+        ],
+        "random": players(place / "random", random),
+        "steps": steps,
+    }

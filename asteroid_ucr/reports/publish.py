@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from asteroid_ucr.base import load_checkpoint
-from asteroid_ucr.reports.tables import load_results
+from asteroid_ucr.reports.score_tables import load_results
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
@@ -19,19 +19,18 @@ LICENSES = {
 
 
 def write_package(exp_dir: str | Path) -> Path:
-    """Writes `publish_dir/model.pth`, what `asteroid-upload` takes, with all that it records.
+    """Writes `publish_dir/model.pth`, the input of `asteroid-upload`.
 
-    Asteroid's own `save_publishable` asks a person to publish and stores types that `torch.load`
-    refuses; the fields here are the same and plain.
+    It has the fields of Asteroid's `save_publishable`, as plain types that `torch.load` accepts.
 
     Args:
-        exp_dir: folder of an evaluated experiment.
+        exp_dir: Folder of an evaluated experiment.
 
     Returns:
         The package's path.
 
     Raises:
-        UserError: if the experiment is not evaluated, or the package cannot be written.
+        UserError: If the experiment is not evaluated, or the package cannot be written.
     """
     folder = Path(exp_dir)
     results = load_results(folder)

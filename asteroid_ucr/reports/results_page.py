@@ -1,154 +1,106 @@
-"""The results page: tables and a plot in Markdown, from evaluations and a benchmark."""
+"""The results page: tables and plots in Markdown, from evaluations and a benchmark."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 
-from asteroid_ucr.benchmark.run import benchmark_table
-from asteroid_ucr.evaluation.results import aggregate
 from asteroid_ucr.reports import figures
-from asteroid_ucr.reports.tables import cell, load_results, notes, overview, to_markdown
+from asteroid_ucr.reports.cost_table import cost_table
+from asteroid_ucr.reports.score_tables import (
+    failures,
+    load_results,
+    notes,
+    overview,
+    references,
+    score_cell,
+    score_table,
+)
+from asteroid_ucr.reports.tables import TEMPLATES
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
-PROTOCOL = """\
-Scores are in dB, one per source and clip, and follow [the protocol](evaluation.md): the same clips
-for every row, outputs assigned to sources once on validation clips, silent references counted and
-not scored. A figure is the mean over a track's clips, then over tracks; ± is half of Student's 95 %
-interval over tracks. *perm.* alone reorders outputs clip by clip with knowledge of the truth.
-"""
-OVERVIEWS = {"si_sdr": "SI-SDR of all evaluations", "si_sir": "SI-SIR of all evaluations"}
+_LEVELS = ("mixture", "static_eq", "hpss", "oracle_wiener")  # Drawn as lines in the plots.
 
 
 def write_results(
     folders: Sequence[str | Path], out: str | Path, benchmark: str | Path | None = None
 ) -> Path:
-    """Writes the page, and for each evaluation a plot of quality against cost beside it.
+    """Writes the page, and beside it a plot of quality against cost for each evaluation.
 
     Args:
-        folders: of evaluations, with `all_metrics.csv` and `final_metrics.json`.
-        out: the Markdown file.
+        folders: Folders of evaluations, with `final_metrics.json`.
+        out: The Markdown file.
         benchmark: JSON file of `asteroid-ucr benchmark`, for the table of costs.
 
     Returns:
         The page's path.
 
     Raises:
-        UserError: if an evaluation or the benchmark is missing, two folders have one name, or the
-            page cannot be written.
+        UserError: If an evaluation or the benchmark is missing, two folders have the same name, or
+            the page cannot be written.
     """
     out = Path(out)
-    lines = ["# Results", "", "<!-- Written by `asteroid-ucr results`; do not edit. -->", ""]
-    lines.append(PROTOCOL)
-    evaluations = {Path(folder).resolve().name: rescored(Path(folder)) for folder in folders}
+    evaluations = {Path(folder).resolve().name: load_results(folder) for folder in folders}
     if len(evaluations) < len(folders):
-        raise UserError("Two evaluations' folders have one name, which titles them: rename one.")
-    if len(evaluations) > 1:
-        for column, title in OVERVIEWS.items():
-            lines += [f"## {title}", "", overview(evaluations, column)]
-    if benchmark is not None:
-        lines += _costs(Path(benchmark))
-    noted = [notes(results) for results in evaluations.values()]
-    common = [note for note in noted[0] if all(note in others for others in noted)]
-    for name, results in evaluations.items():
-        lines += _section(name, results, out, common)
-    lines += ["## What the rows are", "", *map(_item, common)]
+        raise UserError("Two evaluations have folders of the same name: rename one of them.")
+    common = set.intersection(*(set(notes(results)) for results in evaluations.values()))
+    page = TEMPLATES.get_template("results.md").render(
+        scores=overview(evaluations, "si_sdr"),
+        interference=overview(evaluations, "si_sir"),
+        benchmark=None if benchmark is None else _benchmark(Path(benchmark)),
+        sections=[_section(name, results, out, common) for name, results in evaluations.items()],
+        notes=[note for note in notes(next(iter(evaluations.values()))) if note in common],
+    )
     with atomic_path(out) as temporary:
-        temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     return out
 
 
-def rescored(folder: Path) -> dict[str, Any]:
-    """An evaluation's results, its scores averaged anew from the lines of `all_metrics.csv`.
-
-    Raises:
-        UserError: if the folder holds no evaluation.
-    """
-    results = load_results(folder)
-    path = folder / "all_metrics.csv"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: run the evaluation again.")
-    # Left to itself, pandas reads a column of "true" as booleans.
-    texts = {"reference": str, "error": str, "model": str}
-    lines = pd.read_csv(path, dtype=texts).fillna({"error": "", "model": ""})
-    rows = [
-        SimpleNamespace(**{**entry, "gflops": partial(entry.get, "gflops")})
-        for entry in results["rows"]
-    ]
-    return {**results, "rows": aggregate(lines, rows)}
-
-
 def _section(
-    name: str, results: dict[str, Any], out: Path, common: Sequence[tuple[str, str]]
-) -> list[str]:
-    """Tables and plot of an evaluation, and what its rows are if that is not common to all."""
-    lines = [f"## {name}", "", "Mean over the sources:", "", to_markdown(results)]
-    points = cost_points(results)
-    if points:
-        plot = out.with_name(f"{out.stem}-{name}.svg")
-        with atomic_path(plot) as temporary:
-            temporary.write_text(figures.quality_against_cost(points), encoding="utf-8")
-        lines += [f"![SI-SDR against GFLOP per second of audio]({plot.name})", ""]
-    for source in results["protocol"]["sources"]:
-        lines += [f"### {source.capitalize()} in {name}", "", to_markdown(results, source=source)]
-    if any("codec" in entry["scores"] for entry in results["rows"]):
-        lines += ["### Against codec-decoded stems", "", to_markdown(results, "codec")]
-    lines += [_item(note) for note in notes(results) if note not in common]
-    failed = [(e["label"], e["failures"], e["errors"]) for e in results["rows"] if e["failures"]]
-    lines += [f"- {label} failed on {count} clips: {errors}" for label, count, errors in failed]
-    return [*lines, ""]
+    name: str, results: Mapping[str, Any], out: Path, common: set[tuple[str, str]]
+) -> dict[str, Any]:
+    """Tables and plot of an evaluation, and the notes that other evaluations do not share."""
+    points, plot = cost_points(results), None
+    if points["gflops"].notna().any():
+        plot = f"{out.stem}-{name}.svg"
+        figures.save(figures.quality_against_cost(points), out.with_name(plot))
+    sources = results["protocol"]["sources"]
+    decoded = "codec" in references(results)
+    return {
+        "name": name,
+        "plot": plot,
+        "table": score_table(results),
+        "by_source": {source: score_table(results, source=source) for source in sources},
+        "decoded": score_table(results, "codec") if decoded else None,
+        "notes": [note for note in notes(results) if note not in common],
+        "failures": failures(results),
+    }
 
 
-def _item(note: tuple[str, str]) -> str:
-    label, text = note
-    return f"- **{label}**: {text}."
-
-
-def cost_points(results: dict[str, Any]) -> list[figures.CostPoint]:
-    """What the plot shows: rows whose arithmetic is known, and floor and ceiling as lines."""
-    points = []
+def cost_points(results: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that `quality_against_cost` draws: those of known cost, floors and a ceiling."""
+    rows = []
     for entry in results["rows"]:
-        figure = cell(entry, "si_sdr")
-        cost = entry["gflops"]
-        level = entry["name"] in ("mixture", "static_eq", "hpss", "oracle_wiener")
-        if figure.value is not None and (cost is not None or level):
-            points.append(
-                figures.CostPoint(
-                    entry["label"], cost, figure.value, figure.half_width, entry["group"] == "ours"
-                )
-            )
-    return points if any(point.gflops is not None for point in points) else []
+        cell = score_cell(entry, "si_sdr")
+        if cell.value is not None and (entry["gflops"] is not None or entry["name"] in _LEVELS):
+            ours = entry["group"] == "ours"
+            rows.append((entry["label"], entry["gflops"], cell.value, cell.half_width, ours))
+    points = pd.DataFrame(rows, columns=["label", "gflops", "si_sdr", "half_width", "ours"])
+    return points.astype({"gflops": float, "half_width": float})
 
 
-def _costs(path: Path) -> list[str]:
+def _benchmark(path: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text())
-        heading, rows = benchmark_table(results)
-        machine, settings = results["machine"], results["settings"]
+        table = cost_table(results)
+        results["machine"]["processor"], results["settings"]["model"]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run asteroid-ucr benchmark first.") from None
     except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
-        raise UserError(f"{path} is no benchmark: run asteroid-ucr benchmark again.") from error
-    load = "" if machine["load"] is None else f", load {machine['load']:.1f} at the end"
-    return [
-        "## What it costs",
-        "",
-        f"Measured by `asteroid-ucr benchmark` on {machine['processor']} ({machine['cores']} cores"
-        f"{load}), torch {machine['torch']}; ours is {settings['model']}. Times are medians of "
-        f"{settings['repeats']} rounds in which every network had its turn on "
-        f"{settings['seconds']:g} s of audio, with the slowest and the fastest round in brackets. "
-        "Peak memory is that of a process of its own, libraries included; ours separates a file in "
-        "pieces, the others the whole waveform at once, and only up to a minute.",
-        "",
-        "| " + " | ".join(heading) + " |",
-        "|---|" + "---:|" * (len(heading) - 1),
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-    ]
+        raise UserError(f"{path} is not a benchmark: run asteroid-ucr benchmark again.") from error
+    return {**results, "table": table}

@@ -1,271 +1,142 @@
-"""Aggregated results as text, Markdown or HTML: every table that is shown is made here."""
+"""The one table of this package: rows of figures with intervals, as text, Markdown or HTML."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from html import escape
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+from rich import table as rich_table
 
-from asteroid_ucr.utils.errors import UserError
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: a score, or one of the figures beside it."""
-
-    key: str
-    title: str
-    help: str
-    digits: int = 1
-    better: str = "higher"
-
-
-COLUMNS = (
-    Column(
-        "si_sdr",
-        "SI-SDR",
-        "dB, higher is better. How much of the estimate is the source, whatever its loudness.",
-    ),
-    Column("si_sdri", "SI-SDRi", "dB. SI-SDR less that of the untouched mixture."),
-    Column("si_sir", "SI-SIR", "dB, higher is better. How little of the other sources is left."),
-    Column("si_sar", "SI-SAR", "dB, higher is better. How little there is that no source has."),
-    Column("sdr", "SDR", "dB, higher is better. BSS-eval v4, median over 3.5 s windows."),
-    Column("sir", "SIR", "dB, higher is better. BSS-eval v4, median over 3.5 s windows."),
-    Column("sar", "SAR", "dB, higher is better. BSS-eval v4, median over 3.5 s windows."),
-    Column(
-        "lsd",
-        "LSD",
-        "dB, lower is better. Distance between the log spectra, at equal loudness.",
-        better="lower",
-    ),
-    Column(
-        "frequency_r2",
-        "R²",
-        "Share of the masks' variance that frequency alone explains; 1 is a fixed equaliser.",
-        digits=2,
-        better="",
-    ),
-    Column(
-        "si_sdr_permuted",
-        "perm.",
-        "dB. SI-SDR if the outputs were reordered clip by clip with knowledge of the truth; for "
-        "comparison with papers only.",
-    ),
+_LARGEST = 99.9  # Scores are limited to 100 dB, which stands for infinity.
+TEMPLATES = Environment(
+    loader=PackageLoader("asteroid_ucr.reports", "templates"),
+    autoescape=lambda name: str(name).endswith(".html"),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
 )
-_WIDE = 110
-_ESSENTIAL = ("si_sdr", "si_sir", "si_sar", "sdr", "frequency_r2")
-GROUP_TITLES = {
-    "floor": "Floors",
-    "classical": "Without training",
-    "supervised": "Trained on stems",
-    "unsupervised": "Other methods trained on mixtures alone",
-    "ours": "Trained on mixtures alone",
-    "published": "Published outputs",
-    "ceiling": "Ceilings (they know the truth)",
-}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, its 95 % half-width and its spread over seeds; None where there is none."""
+    """A figure with what is known about its accuracy.
 
-    value: float | None
+    Attributes:
+        value: The figure; None or NaN where nothing could be measured.
+        half_width: Half-width of its 95 % confidence interval.
+        seed_std: Standard deviation over seeds.
+        digits: Number of decimals to show.
+        limited: Whether a value of 100 or more stands for infinity, as scores in dB do.
+    """
+
+    value: float | None = None
     half_width: float | None = None
     seed_std: float | None = None
+    digits: int = 1
+    limited: bool = False
 
-    def text(self, digits: int = 1) -> str:
-        """The figure and its half-width for people; a dash where there is none."""
-        if self.value is None:
+    @property
+    def figure(self) -> str:
+        """The figure alone, or a dash; the minus sign is as wide as a digit."""
+        if pd.isna(self.value):
             return "–"
-        if abs(self.value) > 99.9:  # the scores' limit
+        if self.limited and abs(self.value) > _LARGEST:
             return "∞" if self.value > 0 else "−∞"
-        # A minus sign that lines up, and no "−0.0".
-        rounded = round(self.value, digits) + 0.0
-        figure = f"{rounded:.{digits}f}".replace("-", "−")
-        return figure if self.half_width is None else f"{figure} ±{self.half_width:.{digits}f}"
+        rounded = round(self.value, self.digits) + 0.0  # Adding zero turns −0.0 into 0.0.
+        return f"{rounded:.{self.digits}f}".replace("-", "−")
+
+    @property
+    def interval(self) -> str:
+        """The interval, such as "±0.5"; empty where it is unknown or the figure is infinite."""
+        if pd.isna(self.half_width) or self.figure.endswith(("–", "∞")):
+            return ""
+        return f"±{self.half_width:.{self.digits}f}"
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.interval}".rstrip()
 
 
-def load_results(path: str | Path) -> dict[str, Any]:
-    """Reads `final_metrics.json`, or that of an experiment's folder.
+class Line(NamedTuple):
+    """A row as it is printed: its group, labels, cells and note."""
 
-    Raises:
-        UserError: if there is none, or it is not one.
+    group: str
+    labels: list[str]
+    cells: list[Cell | str]
+    note: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and columns of cells.
+
+    Attributes:
+        frame: The cells, `Cell` or text. The levels of its index are the columns of labels, and
+            their names are the headings of these columns.
+        groups: Group of every row, if rows are grouped; the rows of a group are adjacent.
+        titles: Titles of the groups, for HTML.
+        notes: What every row is, if there is something to say.
+        help: What the columns mean, by heading.
+        caption: How the figures were measured, in one line.
+        highlight: Group whose rows are printed in bold.
     """
-    path = Path(path)
-    path = path / "final_metrics.json" if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: run the evaluation first.")
-    try:
-        results = json.loads(path.read_text())
-        results["protocol"], results["rows"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no evaluation results: run the evaluation again.") from error
-    return results
 
+    frame: pd.DataFrame
+    groups: Sequence[str] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    help: Mapping[str, str] = field(default_factory=dict)
+    caption: str = ""
+    highlight: str = "ours"
 
-def cell(entry: dict[str, Any], column: str, reference: str = "true", source: str = "all") -> Cell:
-    """One figure of an aggregated row; for R² and "all", the mean over the sources."""
-    if column == "frequency_r2":
-        shares = entry["frequency_r2"]
-        chosen = [shares[source]] if source in shares else list(shares.values())
-        known = [share for share in chosen if share is not None]
-        return Cell(sum(known) / len(known) if known else None)
-    summary = entry["scores"].get(reference, {}).get(source, {}).get(column)
-    if summary is None:
-        return Cell(None)
-    return Cell(summary["mean"], summary["half_width"], summary["seed_std"])
+    @property
+    def label_headings(self) -> list[str]:
+        """Headings of the columns of labels."""
+        return [str(name or "") for name in self.frame.index.names]
 
+    def lines(self) -> Iterator[Line]:
+        """The rows, from top to bottom."""
+        for number, label in enumerate(self.frame.index):
+            labels = [str(part) for part in (label if isinstance(label, tuple) else (label,))]
+            group = self.groups[number] if self.groups else ""
+            note = self.notes[number] if self.notes else ""
+            yield Line(group, labels, list(self.frame.iloc[number]), note)
 
-def shown_columns(results: dict[str, Any], reference: str = "true") -> list[Column]:
-    """The columns in which some row has a figure."""
-    return [
-        column
-        for column in COLUMNS
-        if any(cell(entry, column.key, reference).value is not None for entry in results["rows"])
-    ]
+    def grouped(self) -> list[tuple[str, list[Line]]]:
+        """The rows of each group."""
+        return [(group, list(lines)) for group, lines in groupby(self.lines(), lambda r: r.group)]
 
+    def rich(self) -> rich_table.Table:
+        """The table for a terminal."""
+        table = rich_table.Table(box=None, pad_edge=False, header_style="bold")
+        for heading in self.label_headings:
+            table.add_column(heading)
+        for heading in self.frame.columns:
+            table.add_column(heading, justify="right")
+        for number, (group, lines) in enumerate(self.grouped()):
+            if number:
+                table.add_section()
+            style = "bold" if group == self.highlight else None
+            for line in lines:
+                table.add_row(*line.labels, *map(str, line.cells), style=style)
+        return table
 
-def protocol_line(results: dict[str, Any], reference: str = "true") -> str:
-    """The protocol in one line, which belongs to every table."""
-    protocol = results["protocol"]
-    silences = sum(protocol["silent_references"].values())
-    parts = [
-        f"{' + '.join(protocol['sources'])}, mix: {protocol['mix']}",
-        f"{protocol['sample_rate'] / 1000:g} kHz mono",
-        f"{_count(protocol['clips'], 'clip')} of {protocol['segment_seconds']:.3g} s "
-        f"from {_count(protocol['tracks'], 'track')}",
-        "references: " + ("true stems" if reference == "true" else "codec-decoded stems"),
-        f"assignment: {protocol['permutation']}",
-        f"{_count(silences, 'silent reference')}, {_count(protocol['failures'], 'failure')}",
-        f"± 95 % t-interval over {_count(protocol['tracks'], 'track')}",
-    ]
-    if len(protocol["models"]) > 1:
-        parts.append(f"{len(protocol['models'])} training seeds")
-    return " · ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _grouped(results: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    groups = [
-        (title, [entry for entry in results["rows"] if entry["group"] == group])
-        for group, title in GROUP_TITLES.items()
-    ]
-    return [(title, entries) for title, entries in groups if entries]
-
-
-def to_rich(
-    results: dict[str, Any], reference: str = "true", source: str = "all", width: int = 120
-) -> Table:
-    """The table for a terminal of `width` columns; intervals for SI-SDR only.
-
-    Narrow terminals get the columns that matter most.
-    """
-    columns = shown_columns(results, reference)
-    if width < _WIDE:
-        columns = [column for column in columns if column.key in _ESSENTIAL]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
-    for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
-    for number, (_, entries) in enumerate(_grouped(results)):
-        if number:
-            table.add_section()
-        for entry in entries:
-            cells = [cell(entry, c.key, reference, source) for c in columns]
-            texts = [
-                (c if c_.key == "si_sdr" else Cell(c.value)).text(c_.digits)
-                for c, c_ in zip(cells, columns, strict=True)
-            ]
-            bold = "bold" if entry["group"] == "ours" else None
-            table.add_row(entry["label"], *texts, style=bold)
-    return table
-
-
-def print_table(results: dict[str, Any], console: Console | None = None) -> None:
-    """Prints the table against each kind of reference, under its protocol line."""
-    console = console or Console()
-    kinds = {kind for entry in results["rows"] for kind in entry["scores"]}
-    for kind in sorted(kinds, reverse=True):
-        console.print()
-        console.print(protocol_line(results, kind), style="dim", highlight=False)
-        console.print(to_rich(results, kind, width=console.width))
-    for label, note in notes(results, ("supervised", "unsupervised", "ours")):
-        console.print(f"{label}: {note}", style="dim", highlight=False)
-    for entry in results["rows"]:
-        for error in entry["errors"]:
-            console.print(f"{entry['label']}: {entry['failures']} failed, {error}", style="red")
-
-
-def notes(results: dict[str, Any], groups: Iterable[str] = GROUP_TITLES) -> list[tuple[str, str]]:
-    """Label and note of each row of some groups: what it is and, if trained, its budget."""
-    chosen = set(groups)
-    return [(e["label"], e["note"]) for e in results["rows"] if e["group"] in chosen]
-
-
-def to_markdown(results: dict[str, Any], reference: str = "true", source: str = "all") -> str:
-    """The table in Markdown, followed by its protocol line."""
-    columns = shown_columns(results, reference)
-    lines = [
-        "| | " + " | ".join(column.title for column in columns) + " |",
-        "|---|" + "---:|" * len(columns),
-    ]
-    for _, entries in _grouped(results):
-        for entry in entries:
-            texts = [cell(entry, c.key, reference, source).text(c.digits) for c in columns]
-            label = f"**{entry['label']}**" if entry["group"] == "ours" else entry["label"]
-            lines.append(f"| {label} | " + " | ".join(texts) + " |")
-    return "\n".join([*lines, "", f"*{protocol_line(results, reference)}*", ""])
-
-
-def overview(evaluations: Mapping[str, dict[str, Any]], column: str = "si_sdr") -> str:
-    """One score of several evaluations in Markdown: a line for each row, a column for each."""
-    entries = [
-        {entry["label"]: entry for entry in results["rows"]} for results in evaluations.values()
-    ]
-    groups: dict[str, str] = {}
-    for found in entries:
-        groups |= {label: entry["group"] for label, entry in found.items()}
-    order = list(GROUP_TITLES)
-    lines = [f"| | {' | '.join(evaluations)} |", "|---|" + "---:|" * len(entries)]
-    for label, group in sorted(groups.items(), key=lambda item: order.index(item[1])):
-        cells = [cell(e[label], column) if label in e else Cell(None) for e in entries]
-        name = f"**{label}**" if group == "ours" else label
-        lines.append(f"| {name} | " + " | ".join(c.text() for c in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def to_html(results: dict[str, Any], reference: str = "true", source: str = "all") -> str:
-    """The table in HTML: one `tbody` per group, intervals in `small`, help in `title`."""
-    columns = shown_columns(results, reference)
-    head = "".join(f'<th title="{escape(c.help)}">{escape(c.title)}</th>' for c in columns)
-    bodies = []
-    for title, entries in _grouped(results):
+    def markdown(self) -> str:
+        """The table in Markdown, followed by its caption."""
+        labels = self.label_headings
         lines = [
-            f'<tr class="group"><th colspan="{len(columns) + 1}" scope="rowgroup">'
-            f"<span>{escape(title)}</span></th></tr>"
+            "| " + " | ".join([*labels, *self.frame.columns]) + " |",
+            "|" + "---|" * len(labels) + "---:|" * self.frame.shape[1],
         ]
-        for entry in entries:
-            cells = "".join(_html_cell(cell(entry, c.key, reference, source), c) for c in columns)
-            lines.append(
-                f'<tr class="{entry["group"]}"><th scope="row" title="{escape(entry["note"])}">'
-                f"{escape(entry['label'])}</th>{cells}</tr>"
-            )
-        bodies.append(f"<tbody>{''.join(lines)}</tbody>")
-    return f"<table><thead><tr><th></th>{head}</tr></thead>{''.join(bodies)}</table>"
+        for row in self.lines():
+            mark = "**" if row.group == self.highlight else ""
+            texts = [*(f"{mark}{label}{mark}" for label in row.labels), *map(str, row.cells)]
+            lines.append("| " + " | ".join(texts) + " |")
+        return "\n".join(lines) + "\n" + (f"\n*{self.caption}*\n" if self.caption else "")
 
-
-def _html_cell(figure: Cell, column: Column) -> str:
-    text = escape(Cell(figure.value).text(column.digits))
-    if figure.value is not None and figure.half_width is not None:
-        text += f"<small>±{figure.half_width:.{column.digits}f}</small>"
-    spread = "" if figure.seed_std is None else f' title="± {figure.seed_std:.2f} over seeds"'
-    return f"<td{spread}>{text}</td>"
+    def html(self) -> str:
+        """The table as an HTML element; intervals are small, and help is shown on hovering."""
+        return TEMPLATES.get_template("table.html").render(table=self)

@@ -1,1 +1,1 @@
-"""Evaluation of generation: likeness, fit, copies; tables and a section of the report."""
+"""Evaluation of generation: likeness, fit, copies."""

@@ -31,13 +31,11 @@ from asteroid_ucr.evaluation.generation.accompaniment import (
 )
 from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
 from asteroid_ucr.evaluation.generation.sounds import Sounds
-from asteroid_ucr.evaluation.generation.table import print_generation
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.generation.sampling import make_plan, render, sample_latents
-from asteroid_ucr.reports.figures import spectrogram_page, steps_picture
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
-from asteroid_ucr.utils.audio import level_gain, read_audio, write_audio
+from asteroid_ucr.utils.audio import level_gain, write_audio
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import generator_for
 
@@ -59,8 +57,7 @@ def evaluate_generation(
     """Evaluates by the protocol of docs/generation.md, and writes the results.
 
     Writes `generation.csv` (a line per test clip, kept source and kind of partner),
-    `generation.json`, `generation_examples/`, `generation_random.webp` and, with `settings.curve`,
-    `generation_steps.png`.
+    `generation.json` and `generation_examples/`.
 
     Args:
         model: with a prior, on the device to run on.
@@ -71,7 +68,7 @@ def evaluate_generation(
         out_dir: folder of the results.
         settings: how much to generate, and how.
         embedding: codec of the Fréchet distance's embeddings.
-        quiet: print nothing.
+        quiet: Show no progress.
 
     Returns:
         What `generation.json` holds.
@@ -118,12 +115,6 @@ def evaluate_generation(
         lines.drop(columns="example").to_csv(temporary, index=False, float_format="%.6g")
     with atomic_path(folder / RESULTS_JSON) as temporary:
         temporary.write_text(json.dumps(_plain(results), indent=2, allow_nan=False) + "\n")
-    if results["curve"]:
-        with atomic_path(folder / "generation_steps.png") as temporary:
-            steps_picture(results["curve"], temporary)
-    _draw_random(folder, results["random_examples"], settings.seed, int(model.sample_rate))
-    if not quiet:
-        print_generation(results)
     return results
 
 
@@ -145,16 +136,6 @@ def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: 
         z = torch.stack([encode_clip(model, clip) for clip in clips]).to(device_of(model))
         for clip, stems in zip(clips, render(model, plan, z), strict=True):
             sounds.add(RENDERED, clip.track, parts(stems, model))
-
-
-def _draw_random(folder: Path, count: int, seed: int, rate: int) -> None:
-    """Spectrograms of the first generations from nothing, whatever they are like."""
-    place = folder / EXAMPLES / "random"
-    wavs = {
-        f"seed {seed + k}": read_audio(place / f"{k}.wav", mono=True)[0][0] for k in range(count)
-    }
-    with atomic_path(folder / "generation_random.webp") as temporary:
-        spectrogram_page(wavs, rate, temporary)
 
 
 def _from_nothing(

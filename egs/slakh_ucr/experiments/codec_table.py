@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from asteroid_ucr import __version__
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.codecs import Codec, build_codec
-from asteroid_ucr.reports.tables import Cell, cell, load_results, protocol_line
+from asteroid_ucr.reports.score_tables import load_results, protocol_line, score_cell
+from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
@@ -45,40 +47,22 @@ def main() -> None:
     }
     if not runs:
         raise UserError(f"{options.exp} has no results: run experiments/codecs.sh first.")
-    parts = [HEAD.format(version=__version__), *_tables(runs), _costs(runs)]
+    kinds = sorted({tuple(r["protocol"]["sources"]) for r in runs.values()}, key=len)
+    tables = [
+        scores({name: r for name, r in runs.items() if tuple(r["protocol"]["sources"]) == kind})
+        for kind in kinds
+    ]
+    tables.append(costs(sorted({results["protocol"]["codec"] for results in runs.values()})))
+    parts = [HEAD.format(version=__version__), *(table.markdown() for table in tables)]
     with atomic_path(options.document) as temporary:
-        temporary.write_text("\n\n".join(part.strip() for part in parts) + "\n")
+        temporary.write_text("\n".join(parts))
     print(f"wrote {len(runs)} runs to {options.document}")
 
 
-def _tables(runs: dict[str, dict[str, Any]]) -> list[str]:
-    parts = []
-    for sources in sorted({tuple(r["protocol"]["sources"]) for r in runs.values()}, key=len):
-        chosen = {n: r for n, r in runs.items() if tuple(r["protocol"]["sources"]) == sources}
-        parts.append(_table(chosen))
-        parts.append(f"*{protocol_line(next(iter(chosen.values())))}*")
-    return parts
-
-
-def _costs(runs: dict[str, dict[str, Any]]) -> str:
-    """Arithmetic of the codecs in GFLOP per second of audio; Fourier transforms do not count."""
-    lines = ["| codec | encode a mixture | decode a source |", "|---|---:|---:|"]
-    for name in sorted({results["protocol"]["codec"] for results in runs.values()}):
-        codec = build_codec(name)
-
-        def decode(model: Codec, wav: Tensor) -> Tensor:
-            latents = torch.zeros(1, model.channels, model.frames(wav.shape[-1]))
-            return model.decode(latents, wav.shape[-1])
-
-        encoding = gflop_per_second(codec, codec.sample_rate, lambda model, wav: model.encode(wav))
-        decoding = gflop_per_second(codec, codec.sample_rate, decode)
-        lines.append(f"| {name} | {encoding:.2f} | {decoding:.2f} |")
-    return "\n".join(lines)
-
-
-def _table(runs: dict[str, dict[str, Any]]) -> str:
-    steps = next(iter(runs.values()))["protocol"]["steps"]
-    few, many = min(steps), max(steps)
+def scores(runs: dict[str, dict[str, Any]]) -> Table:
+    """Scores of the runs on mixtures of the same sources, then floors and ceilings."""
+    first = next(iter(runs.values()))
+    few, many = min(first["protocol"]["steps"]), max(first["protocol"]["steps"])
     columns = {
         f"masks, {few} step": (f"ours_{few}", "si_sdr", "true"),
         "SI-SIR": (f"ours_{few}", "si_sir", "true"),
@@ -89,41 +73,46 @@ def _table(runs: dict[str, dict[str, Any]]) -> str:
         f"raw, {few} step, decoded refs": (f"ours_{few}_raw", "si_sdr", "codec"),
         f"raw, {many} steps, decoded refs": (f"ours_{many}_raw", "si_sdr", "codec"),
     }
-    lines = [
-        "| | " + " | ".join(columns) + " | spread |",
-        "|---|" + "---:|" * (len(columns) + 1),
-    ]
+    lines: dict[str, dict[str, Cell]] = {}
     for name, results in runs.items():
         rows = {entry["name"]: entry for entry in results["rows"]}
-        cells = [
-            cell(rows[row], score, reference) if row in rows else Cell(None)
-            for row, score, reference in columns.values()
-        ]
-        texts = [c.text(2 if score == "R²" else 1) for score, c in zip(columns, cells, strict=True)]
-        spread = Cell(cell(rows[f"ours_{few}"], "si_sdr").seed_std).text()
-        lines.append(f"| {name} | " + " | ".join(texts) + f" | {spread} |")
-    lines += _yardsticks(runs)
-    return "\n".join(lines)
-
-
-def _yardsticks(runs: dict[str, dict[str, Any]]) -> list[str]:
-    """Rows that no training run changes: floors, and each codec's ceilings."""
-    lines: dict[str, str] = {}
+        lines[name] = {
+            title: score_cell(rows[row], score, reference)
+            for title, (row, score, reference) in columns.items()
+            if row in rows
+        }
+        lines[name]["spread"] = Cell(score_cell(rows[f"ours_{few}"], "si_sdr").seed_std)
     for results in runs.values():
-        codec = results["protocol"]["codec"]
         for entry in results["rows"]:
-            if entry["name"] not in FLOORS and entry["group"] != "ceiling":
-                continue
-            score, sir = (cell(entry, key).text() for key in ("si_sdr", "si_sir"))
-            share = cell(entry, "frequency_r2").text(2)
+            label = f"*{entry['label']}*"
             if entry["name"] == "codec_roundtrip":
-                # Waveforms as they are, not masks. The mel codec's phase is made up.
-                known = codec != "mel"
-                cells = ["–"] * 4 + [score if known else "–"] + ["–"] * 4
-            else:
-                cells = [score, sir, share] + ["–"] * 6
-            lines[entry["label"]] = f"| *{entry['label']}* | " + " | ".join(cells) + " |"
-    return list(lines.values())
+                # The round trip is a waveform, not a mask. The mel codec estimates its phase.
+                score = score_cell(entry, "si_sdr")
+                known = results["protocol"]["codec"] != "mel"
+                lines[label] = {f"raw, {few} step": score if known else Cell()}
+            elif entry["name"] in FLOORS or entry["group"] == "ceiling":
+                keys = [score for _, score, _ in columns.values()][:3]
+                lines[label] = dict(
+                    zip(columns, [score_cell(entry, k) for k in keys], strict=False)
+                )
+    frame = pd.DataFrame.from_dict(lines, orient="index", columns=[*columns, "spread"])
+    frame = frame.map(lambda cell: cell if isinstance(cell, Cell) else Cell())
+    return Table(frame, caption=protocol_line(first))
+
+
+def costs(codecs: list[str]) -> Table:
+    """Arithmetic of the codecs in GFLOP per second of audio, without Fourier transforms."""
+
+    def decode(codec: Codec, wav: Tensor) -> Tensor:
+        latents = torch.zeros(1, codec.channels, codec.frames(wav.shape[-1]))
+        return codec.decode(latents, wav.shape[-1])
+
+    tasks = {"encode a mixture": lambda codec, wav: codec.encode(wav), "decode a source": decode}
+    cells = {}
+    for codec in map(build_codec, codecs):
+        counts = (gflop_per_second(codec, codec.sample_rate, task) for task in tasks.values())
+        cells[codec.name] = [Cell(count, digits=2) for count in counts]
+    return Table(pd.DataFrame.from_dict(cells, orient="index", columns=list(tasks)))
 
 
 if __name__ == "__main__":

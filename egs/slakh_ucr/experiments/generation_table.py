@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asteroid_ucr import __version__
 from asteroid_ucr.cli import exit_code
-from asteroid_ucr.evaluation.generation.table import to_markdown
+from asteroid_ucr.reports.generation_tables import to_markdown
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
@@ -21,10 +21,9 @@ HEAD = """\
 
 <!-- Written by egs/slakh_ucr/experiments/generation_table.py; do not edit. -->
 
-By `bash egs/slakh_ucr/experiments/generation.sh`, with the bundled models, on songs of the training
-collection's test split. [generation.md](generation.md) explains the measures and sums them up.
+Measured with version {version} by `egs/slakh_ucr/experiments/generation.sh`, on songs of the
+training collection's test split. [generation.md](generation.md) explains the measures.
 
-Measured with version {version}.
 """
 
 

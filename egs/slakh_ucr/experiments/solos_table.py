@@ -16,6 +16,7 @@ from asteroid_ucr.evaluation.model_rows import model_rows
 from asteroid_ucr.evaluation.reference_rows import mixture_row, oracle_codec_mask_row, static_eq_row
 from asteroid_ucr.evaluation.scoring import score_lines
 from asteroid_ucr.evaluation.statistics import summarise
+from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path
 
@@ -50,21 +51,21 @@ def main() -> None:
     }
     for name, model in models.items():
         if name.startswith("plain"):
-            # Nothing tells which component is which instrument: it is fitted on validation clips.
+            # Such a model does not know its outputs' names, so they are fitted on validation clips.
             assign_components(
                 model, slakh_clips(options.root, "validation", model.sources, max_clips=24)
             )
     columns = {kind: _column(models, kind, options.root, options.max_clips) for kind in KINDS}
-    table = pd.DataFrame(columns)
-    lines = ["| | " + " | ".join(KINDS) + " |", "|---|" + "---:|" * len(KINDS)]
-    lines += [f"| {name} | " + " | ".join(row) + " |" for name, row in table.iterrows()]
+    table = Table(
+        pd.DataFrame(columns).map(lambda cell: cell if isinstance(cell, Cell) else Cell())
+    )
     with atomic_path(options.document) as temporary:
-        temporary.write_text("\n".join([HEAD.format(version=__version__), *lines]) + "\n")
+        temporary.write_text(f"{HEAD.format(version=__version__)}\n{table.markdown()}")
     print(f"wrote {options.document}; append the table of solo_purity.py to it")
 
 
 def _column(models: dict[str, UCRSeparator], kind: str, root: str, max_clips: int) -> pd.Series:
-    """SI-SDR of every row on mixtures of one kind, as text."""
+    """SI-SDR of every row on mixtures of one kind."""
     sources = kind.split("-")
     splits = ("test", "validation")
     test, validation = (list(slakh_clips(root, s, sources, max_clips=max_clips)) for s in splits)
@@ -78,7 +79,7 @@ def _column(models: dict[str, UCRSeparator], kind: str, root: str, max_clips: in
     figures = {}
     for row in rows:
         summary = summarise(lines[lines["row"] == row.name], "si_sdr")
-        figures[row.label] = f"{summary.mean:.1f} ±{summary.half_width:.1f}".replace("-", "−")
+        figures[row.label] = Cell(summary.mean, summary.half_width)
     return pd.Series(figures)
 
 

@@ -1,0 +1,136 @@
+"""Tables, sentences and pictures of the evaluation of generation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from asteroid_ucr.evaluation.generation.accompaniment import EXAMPLES
+from asteroid_ucr.reports import figures
+from asteroid_ucr.reports.tables import Cell, Table
+from asteroid_ucr.utils.audio import read_audio
+
+FIT_TITLE = "Fit of the generated partner to the kept stem"
+_FIT = {
+    "onset": ("onsets", "Correlation of the onset strengths of partner and kept stem."),
+    "chroma": ("chroma", "Agreement of the pitch classes of partner and kept stem."),
+    "component_mse": ("MSE of z", "Squared distance of component latents to the true partner's."),
+    "codec_mse": ("MSE of x", "Squared distance of codec latents to the true partner's."),
+}
+_FRECHET_HELP = {
+    "FAD∞": "Fréchet audio distance, extrapolated to infinitely many embeddings; lower is better.",
+    "95 %": "Bootstrap interval of FAD∞.",
+    "FAD": "Fréchet audio distance with the embeddings that there are.",
+    "embeddings": "Number of embedded windows that are not silent.",
+    "silent": "Number of silent recordings, which are left out.",
+}
+
+
+def frechet_table(results: Mapping[str, Any]) -> Table:
+    """Fréchet distances of collections of sounds to the training or the test split."""
+    rows, labels = [], []
+    for line in results["frechet"]:
+        labels.append((line["sounds"], line["target"], line["reference"]))
+        low, high = Cell(line["low"]), Cell(line["high"])
+        rows.append(
+            {
+                "FAD∞": Cell(line["infinity"]),
+                "95 %": "–" if low.value is None else f"{low} … {high}",
+                "FAD": Cell(line["value"]),
+                "embeddings": str(line["embeddings"]),
+                "silent": str(line["silent"]),
+            }
+        )
+    index = pd.MultiIndex.from_tuples(labels, names=["sounds", "of", "against"])
+    return Table(pd.DataFrame(rows, index=index), help=_FRECHET_HELP)
+
+
+def fit_table(results: Mapping[str, Any]) -> Table:
+    """How well generated partners fit the stem that was kept, beside true and shuffled ones."""
+    entries = results["fit"]
+    cells: dict[str, list[Any]] = {
+        title: [Cell(e[key]["mean"], e[key]["half_width"], digits=2) for e in entries]
+        for key, (title, _) in _FIT.items()
+    }
+    cells["clips"] = [str(entry["onset"]["clips"]) for entry in entries]
+    labels = [(entry["kept"], entry["partner"]) for entry in entries]
+    index = pd.MultiIndex.from_tuples(labels, names=["kept", "partner"])
+    return Table(pd.DataFrame(cells, index=index), help=dict(_FIT.values()))
+
+
+def sentences(results: Mapping[str, Any]) -> list[str]:
+    """The remaining measurements, in words."""
+    copies, protocol = results["memorisation"], results["protocol"]
+    found = [
+        f"Mean squared change of the kept components: {results['kept_mse']:g}.",
+        f"Generating {protocol['segment_seconds']:g} s from nothing in {protocol['steps']} steps "
+        f"takes {results['seconds_each']:.2f} s.",
+    ]
+    means = [copies[name]["mean"] for name in ("generated", "test")]
+    if None not in means:
+        found.append(
+            f"Distance to the nearest training passage of {copies['seconds']:.2g} s: "
+            f"{means[0]:.3f} for generations and {means[1]:.3f} for test clips; "
+            f"{copies['nearer_than_any_test']} of {protocol['unconditional']} generations are "
+            "nearer than every test clip."
+        )
+    return found
+
+
+def protocol_line(results: Mapping[str, Any]) -> str:
+    """The protocol in one line."""
+    p = results["protocol"]
+    return (
+        f"{' + '.join(p['sources'])}, mix: {p['mix']} · {p['train_clips']} training and "
+        f"{p['test_clips']} test clips of {p['segment_seconds']:g} s ({p['test_tracks']} test "
+        f"tracks) · {p['unconditional']} generations from nothing · {p['steps']} steps, seed "
+        f"{p['seed']} · embeddings: {p['embedding']}"
+    )
+
+
+def to_markdown(results: Mapping[str, Any]) -> str:
+    """Tables, sentences and protocol as a section of a page."""
+    words = [f"- {sentence}" for sentence in sentences(results)]
+    parts = [frechet_table(results).markdown(), fit_table(results).markdown(), *words]
+    return "\n".join([*parts, "", f"*{protocol_line(results)}*", ""])
+
+
+def print_generation(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Prints tables, sentences and protocol."""
+    console = console or Console()
+    console.print(f"\n{protocol_line(results)}", style="dim", highlight=False)
+    console.print("\nFréchet distance", style="bold")
+    console.print(frechet_table(results).rich())
+    console.print(f"\n{FIT_TITLE}", style="bold")
+    console.print(fit_table(results).rich())
+    console.print("\n".join(["", *sentences(results)]), highlight=False)
+
+
+def draw_generation(results: Mapping[str, Any], folder: str | Path) -> None:
+    """Writes `generation_random.webp` and, with a curve, `generation_steps.png`.
+
+    Args:
+        results: What `generation.json` holds.
+        folder: Folder of the evaluation, with its examples.
+
+    Raises:
+        UserError: If an example cannot be read, or a picture cannot be written.
+    """
+    folder, seed = Path(folder), results["protocol"]["seed"]
+    sounds = {
+        f"seed {seed + k}": read_audio(folder / EXAMPLES / "random" / f"{k}.wav", mono=True)
+        for k in range(results["random_examples"])
+    }
+    figures.save(figures.spectrogram_grid(sounds), folder / "generation_random.webp")
+    curve = known_curve(results)
+    if curve:
+        figures.save(figures.steps_curve(curve), folder / "generation_steps.png")
+
+
+def known_curve(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The points of the curve over sampler steps that have a distance."""
+    return [point for point in results["curve"] if point.get("infinity") is not None]

@@ -1,0 +1,69 @@
+"""What the report page plays: sounds with their spectrograms and scores."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from torch import Tensor
+
+from asteroid_ucr.reports import figures
+from asteroid_ucr.reports.tables import Cell
+from asteroid_ucr.utils.audio import read_audio
+
+
+def players(
+    folder: Path,
+    names: Mapping[str, str],
+    top_db: float | None = None,
+    scores: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Players of sounds in a folder: `name`, `audio` and `image` as data URIs, and `score`.
+
+    Args:
+        folder: Folder of the sounds.
+        names: File name, without its ending `.wav`, to title.
+        top_db: Level of the brightest colour; None takes the loudest of these sounds.
+        scores: File name to SI-SDR in dB, for those that have one.
+
+    Raises:
+        UserError: If a sound cannot be read.
+    """
+    sounds = {name: read_audio(folder / f"{name}.wav", mono=True) for name in names}
+    if top_db is None:
+        top_db = max(loudest(wav[0], rate) for wav, rate in sounds.values())
+    found = []
+    for name, (wav, rate) in sounds.items():
+        score = (scores or {}).get(name, np.nan)
+        found.append(
+            {
+                "name": names[name],
+                "audio": audio_uri(wav[0], rate),
+                "image": figures.spectrogram_image(wav[0], rate, top_db),
+                "score": f"{Cell(score)} dB" if np.isfinite(score) else "",
+            }
+        )
+    return found
+
+
+def loudest(wav: Tensor, sample_rate: int) -> float:
+    """Highest level of the spectrogram of a waveform `(time,)`, in dB."""
+    return float(figures.log_spectrogram(wav, sample_rate).max())
+
+
+def audio_uri(wav: Tensor, sample_rate: int) -> str:
+    """A waveform `(time,)` as a data URI: MP3, or FLAC where libsndfile cannot write MP3."""
+    samples, buffer = wav.clamp(-1, 1).numpy(), io.BytesIO()
+    if "MP3" in soundfile.available_formats():
+        # About 90 kbit/s for mono at 24 kHz, so that audible artefacts are the separator's.
+        kind, how = "mpeg", {"bitrate_mode": "CONSTANT", "compression_level": 0.45}
+        soundfile.write(buffer, samples, sample_rate, format="MP3", subtype="MPEG_LAYER_III", **how)
+    else:
+        kind = "flac"
+        soundfile.write(buffer, samples, sample_rate, format="FLAC")
+    return f"data:audio/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()

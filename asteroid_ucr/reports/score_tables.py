@@ -1,0 +1,242 @@
+"""Tables of separation scores.
+
+The layout of two files is a contract with `evaluation`, which writes them; a change there needs the
+same change here.
+
+- `final_metrics.json`: `protocol` describes the measurement, `examples` lists the clips written as
+  audio, and `rows` has an entry per row: `name`, `label`, `group`, `note`, `gflops`, `failures`,
+  `errors`, `frequency_r2[source]` and `scores[reference][source or "all"][score]` with `mean`,
+  `half_width` and `seed_std`.
+- `generation.json`, which `generation_tables.py` shows: `protocol`, `frechet`, `fit`,
+  `memorisation`, `curve`, `kept_mse`, `seconds_each`, `examples` and `random_examples`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from asteroid_ucr.reports.tables import Cell, Table
+from asteroid_ucr.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score, or a figure beside the scores: its heading and its meaning."""
+
+    title: str
+    help: str
+    digits: int = 1
+
+
+_WINDOWS = "dB, higher is better. BSS-eval v4, median over windows of 3.5 s."
+COLUMNS = {
+    "si_sdr": Column(
+        "SI-SDR", "dB, higher is better. Similarity of estimate and source, at any loudness."
+    ),
+    "si_sdri": Column("SI-SDRi", "dB. Improvement of SI-SDR over the unprocessed mixture."),
+    "si_sir": Column("SI-SIR", "dB, higher is better. Suppression of the other sources."),
+    "si_sar": Column("SI-SAR", "dB, higher is better. Absence of artefacts."),
+    "sdr": Column("SDR", _WINDOWS),
+    "sir": Column("SIR", _WINDOWS),
+    "sar": Column("SAR", _WINDOWS),
+    "lsd": Column("LSD", "dB, lower is better. Log-spectral distance at equal loudness."),
+    "frequency_r2": Column(
+        "R²",
+        "Share of the masks' variance that frequency alone explains; 1 is a fixed equaliser.",
+        digits=2,
+    ),
+    "si_sdr_permuted": Column(
+        "perm.",
+        "dB. SI-SDR after the best reordering of the outputs of every clip, which needs the true "
+        "stems; only for comparison with papers.",
+    ),
+}
+_WIDE = 110  # Characters that the whole table takes in a terminal.
+_ESSENTIAL = ("si_sdr", "si_sir", "si_sar", "sdr", "frequency_r2")
+GROUP_TITLES = {
+    "floor": "Floors",
+    "classical": "Without training",
+    "supervised": "Trained on stems",
+    "unsupervised": "Other methods trained on mixtures alone",
+    "ours": "Trained on mixtures alone",
+    "published": "Published outputs",
+    "ceiling": "Ceilings (computed from the true stems)",
+}
+
+
+def load_results(path: str | Path) -> dict[str, Any]:
+    """Reads `final_metrics.json`, or the one in the folder of an experiment.
+
+    Raises:
+        UserError: If the file is missing or is not a results file.
+    """
+    path = Path(path)
+    path = path / "final_metrics.json" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run the evaluation first.")
+    try:
+        results = json.loads(path.read_text())
+        results["protocol"], results["rows"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no evaluation results: run the evaluation again.") from error
+    return results
+
+
+def score_cell(
+    entry: Mapping[str, Any], column: str, reference: str = "true", source: str = "all"
+) -> Cell:
+    """One figure of an aggregated row; R² of "all" sources is the mean over the sources."""
+    digits = COLUMNS[column].digits
+    if column == "frequency_r2":
+        shares = entry["frequency_r2"]
+        chosen = [shares[source]] if source in shares else list(shares.values())
+        known = [share for share in chosen if share is not None]
+        return Cell(sum(known) / len(known) if known else None, digits=digits)
+    summary = entry["scores"].get(reference, {}).get(source, {}).get(column)
+    if summary is None:
+        return Cell()
+    return Cell(summary["mean"], summary["half_width"], summary["seed_std"], digits, limited=True)
+
+
+def score_table(
+    results: Mapping[str, Any],
+    reference: str = "true",
+    source: str = "all",
+    columns: Iterable[str] = tuple(COLUMNS),
+) -> Table:
+    """The scores of all rows; columns without a single figure are left out.
+
+    Args:
+        results: What `final_metrics.json` holds.
+        reference: "true" for the true stems, "codec" for codec-decoded ones.
+        source: Name of a source, or "all" for the mean over the sources.
+        columns: Keys of `COLUMNS`.
+    """
+    entries = sorted(results["rows"], key=lambda entry: list(GROUP_TITLES).index(entry["group"]))
+    cells = {
+        COLUMNS[key].title: [score_cell(entry, key, reference, source) for entry in entries]
+        for key in columns
+        if any(score_cell(entry, key, reference).value is not None for entry in entries)
+    }
+    return Table(
+        pd.DataFrame(cells, index=[entry["label"] for entry in entries]),
+        groups=[entry["group"] for entry in entries],
+        titles=GROUP_TITLES,
+        notes=[entry["note"] for entry in entries],
+        help={column.title: column.help for column in COLUMNS.values()},
+        caption=protocol_line(results, reference),
+    )
+
+
+def overview(evaluations: Mapping[str, Mapping[str, Any]], column: str = "si_sdr") -> Table:
+    """One score of several evaluations: a row for each label and a column for each evaluation."""
+    found = [{entry["label"]: entry for entry in r["rows"]} for r in evaluations.values()]
+    groups = {label: entry["group"] for entries in found for label, entry in entries.items()}
+    labels = sorted(groups, key=lambda label: list(GROUP_TITLES).index(groups[label]))
+    cells = {
+        name: [score_cell(e[label], column) if label in e else Cell() for label in labels]
+        for name, e in zip(evaluations, found, strict=True)
+    }
+    return Table(pd.DataFrame(cells, index=labels), [groups[label] for label in labels])
+
+
+def protocol_line(results: Mapping[str, Any], reference: str = "true") -> str:
+    """The protocol in one line, the caption of every table of scores."""
+    protocol = results["protocol"]
+    tracks = _count(protocol["tracks"], "track")
+    parts = [
+        f"{' + '.join(protocol['sources'])}, mix: {protocol['mix']}",
+        f"{protocol['sample_rate'] / 1000:g} kHz mono",
+        f"{_count(protocol['clips'], 'clip')} of {protocol['segment_seconds']:.3g} s from {tracks}",
+        "references: " + ("true stems" if reference == "true" else "codec-decoded stems"),
+        f"assignment: {protocol['permutation']}",
+        f"{_count(sum(protocol['silent_references'].values()), 'silent reference')}, "
+        f"{_count(protocol['failures'], 'failure')}",
+        f"± 95 % t-interval over {tracks}",
+    ]
+    if len(protocol["models"]) > 1:
+        parts.append(f"{len(protocol['models'])} training seeds")
+    return " · ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def references(results: Mapping[str, Any]) -> list[str]:
+    """The kinds of references that the estimates were scored against."""
+    return [k for k in ("true", "codec") if any(k in e["scores"] for e in results["rows"])]
+
+
+def notes(
+    results: Mapping[str, Any], groups: Iterable[str] = GROUP_TITLES
+) -> list[tuple[str, str]]:
+    """Label and note of the rows of some groups: what a row is and, if trained, its budget."""
+    chosen = set(groups)
+    return [(e["label"], e["note"]) for e in results["rows"] if e["group"] in chosen]
+
+
+def failures(results: Mapping[str, Any]) -> list[str]:
+    """A sentence for every row that failed on some clips."""
+    return [
+        f"{e['label']} failed on {_count(e['failures'], 'clip')}: {'; '.join(e['errors'])}"
+        for e in results["rows"]
+        if e["failures"]
+    ]
+
+
+def print_results(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Prints the table against each kind of reference, under its protocol line.
+
+    Only SI-SDR has its interval there, and a narrow terminal gets the most important columns.
+    """
+    console = console or Console()
+    columns = list(COLUMNS) if console.width >= _WIDE else _ESSENTIAL
+    for kind in references(results):
+        table = score_table(results, kind, columns=columns)
+        bare = table.frame.map(lambda cell: replace(cell, half_width=None))
+        if "SI-SDR" in bare:
+            bare["SI-SDR"] = table.frame["SI-SDR"]
+        console.print()
+        console.print(table.caption, style="dim", highlight=False)
+        console.print(replace(table, frame=bare).rich())
+    for label, note in notes(results, ("supervised", "unsupervised", "ours")):
+        console.print(f"{label}: {note}", style="dim", highlight=False)
+    for failure in failures(results):
+        console.print(failure, style="red")
+
+
+def summary_sentence(results: Mapping[str, Any]) -> str:
+    """The result in a sentence: our best row compared with floors and the ceiling."""
+    cells = {entry["name"]: score_cell(entry, "si_sdr") for entry in results["rows"]}
+    ours = [
+        entry
+        for entry in results["rows"]
+        if entry["group"] == "ours" and cells[entry["name"]].value is not None
+    ]
+    if not ours:
+        return ""
+    entry = max(ours, key=lambda e: cells[e["name"]].value)
+    best, comparisons = cells[entry["name"]], []
+    for name, label in (
+        ("static_eq", "a static equaliser"),
+        ("hpss", "HPSS"),
+        ("oracle_wiener", "the oracle mask"),
+    ):
+        if name in cells and cells[name].value is not None:
+            gap = best.value - cells[name].value
+            comparisons.append(f"{abs(gap):.1f} dB {'above' if gap >= 0 else 'below'} {label}")
+    text = f"{entry['label']}: {best} dB SI-SDR on average"
+    return f"{text}, {listed(comparisons)}." if comparisons else f"{text}."
+
+
+def listed(words: list[str]) -> str:
+    """Words with commas and "and"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
