@@ -22,7 +22,7 @@ class SeparatorModel(BaseModel):
 
     Attributes:
         sources: names of the outputs, in order.
-        budget: what its training cost, as `asteroid_ucr.training.train` recorded it; None for
+        budget: what its training cost, as `asteroid_ucr.training.loop.fit` recorded it; None for
             a model that was not trained here. It is saved with the model.
     """
 

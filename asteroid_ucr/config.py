@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from asteroid_ucr.base import SeparatorModel, load_checkpoint
+from asteroid_ucr.codecs import Codec, build_codec
+from asteroid_ucr.data.cache import LatentCache, StemCache
+from asteroid_ucr.data.encode import encode_split, latent_metadata, stem_metadata, store_stems
 from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
+
+CacheKind = Literal["latents", "stems"]
 
 
 @dataclass
@@ -20,13 +28,13 @@ class DataConfig:
     """Which audio to use.
 
     Attributes:
-        root: folder of the Slakh tree.
-        cache: folder of the latent caches.
-        solos: folder of solos, from find_solos.py; used where training.solo_share is not 0.
-        sources: names of the sources that make up the mixtures, in output order.
-        mix: policy by which sources are mixed.
-        allow_shared_midi: use validation and test tracks that share MIDI with training tracks.
-        workers: processes that read data; 0 reads in the main process.
+        root: Folder of the Slakh tree.
+        cache: Folder of the caches.
+        solos: Folder of solos; used where training.solo_share is not 0.
+        sources: Names of the sources that make up the mixtures, in output order.
+        mix: Policy by which sources are mixed.
+        allow_shared_midi: Use validation and test tracks that share MIDI with training tracks.
+        workers: Processes that read data; 0 reads in the main process.
     """
 
     root: str = "data/minislakh"
@@ -43,10 +51,11 @@ class CodecConfig:
     """Which latents to use.
 
     Attributes:
-        name: of the codec.
-        dir: folder of the codec's published weights.
-        weights: a state dict to use instead of the published weights.
-        bandwidth: of EnCodec, in kbit/s; 0 takes its un-quantised latents, null the paper's 24.
+        name: Name of the codec.
+        dir: Folder of the codec's published weights.
+        weights: State dict to use instead of the published weights.
+        bandwidth: EnCodec's bandwidth in kbit/s; 0 takes its un-quantised latents, null the paper's
+            24.
     """
 
     name: str = "mel"
@@ -60,6 +69,10 @@ class CodecConfig:
             return {}
         chosen = {} if self.bandwidth is None else {"bandwidth": self.bandwidth}
         return {**chosen, "codec_dir": self.dir, "weights": self.weights}
+
+    def build(self) -> Codec:
+        """The codec."""
+        return build_codec(self.name, **self.options())
 
 
 @dataclass
@@ -81,24 +94,26 @@ class TrainingConfig:
     """How to train.
 
     Attributes:
-        seed: of weights, crops, noise and α.
-        steps: optimizer steps in all.
-        minutes: stop after the first epoch that ends beyond this time; null sets no limit.
-        epoch_steps: steps between validations, checkpoints and log lines.
-        batch_size: crops per step and device.
-        frames: latent frames per crop, 75 per second.
-        min_rms: training crops in which a source's RMS is lower are drawn again; 0 keeps all.
-        lr: peak learning rate of AdamW.
-        weight_decay: of AdamW.
-        schedule: of the learning rate, after the warm-up.
-        warmup_steps: over which the learning rate rises linearly.
-        clip_norm: gradients are scaled down to this norm.
-        ema_decay: of the averaged weights, which are the ones validated and saved.
-        validation_items: crops per validation, always the same.
-        accelerator: "auto", "cpu", "gpu", as Lightning names them.
-        devices: number of devices, or "auto".
-        strategy: of distribution over devices, as Lightning names them.
-        precision: "auto" is bfloat16 mixed where the hardware has it, else 32 bit.
+        seed: Seed of weights, crops, noise and α.
+        steps: Optimizer steps in all.
+        minutes: Stop after the first epoch that ends beyond this time; null sets no limit.
+        epoch_steps: Optimizer steps between validations, checkpoints and log lines.
+        batch_size: Crops per batch and device.
+        accumulate: Batches per optimizer step, whose gradients are averaged.
+        frames: Latent frames per crop, 75 per second.
+        min_rms: Training crops in which a source's RMS is lower are drawn again; 0 keeps all.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        schedule: Learning rate after the warm-up.
+        warmup_steps: Steps over which the learning rate rises linearly.
+        clip_norm: Gradients are scaled down to this norm.
+        ema_decay: Decay of the averaged weights, which are validated and saved.
+        validation_items: Crops per validation, always the same.
+        accelerator: "auto", "cpu" or "gpu", as Lightning names them.
+        devices: Number of devices per machine, or "auto".
+        num_nodes: Number of machines.
+        strategy: How to distribute over devices, as Lightning names it.
+        precision: "auto" is bfloat16 mixed on GPUs that have it, else 32 bit.
     """
 
     seed: int = 0
@@ -106,6 +121,7 @@ class TrainingConfig:
     minutes: float | None = None
     epoch_steps: int = 1000
     batch_size: int = 64
+    accumulate: int = 1
     frames: int = 512
     min_rms: float = 0.01
     lr: float = 1e-4
@@ -117,6 +133,7 @@ class TrainingConfig:
     validation_items: int = 64
     accelerator: str = "auto"
     devices: str = "auto"
+    num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "auto"
 
@@ -126,11 +143,11 @@ class DecompositionTrainingConfig(TrainingConfig):
     """How to train the decomposition.
 
     Attributes:
-        solo_share: share of each batch that are sums of solos: passages in which one instrument
-            plays alone, found in mixtures (`asteroid_ucr.solos`), so that the components of
-            their sum are known. 0 is the paper's training.
-        mask_weight: weight, for sums of solos and the supervised twin, of errors of the soft masks
-            beside errors of the latents (`asteroid_ucr.solos.loss.mask_loss`).
+        solo_share: Share of each batch that are sums of solos: passages in which one instrument
+            plays alone, found in mixtures, so that the components of their sum are known. 0 is the
+            paper's training.
+        mask_weight: Weight of errors of the soft masks beside errors of the latents, for sums of
+            solos and the supervised twin; see `asteroid_ucr.solos.loss.mask_loss`.
     """
 
     solo_share: float = 0.0
@@ -144,9 +161,9 @@ class PriorConfig(TrainingConfig):
     The training's options have the same names and meanings as the decomposition's.
 
     Attributes:
-        widths: channels of the U-Net's levels.
-        kernels: kernel sizes of its levels.
-        all_masked: probability that all components are masked; the other masks share the rest.
+        widths: Channels of the U-Net's levels.
+        kernels: Kernel sizes of its levels.
+        all_masked: Probability that all components are masked; the other masks share the rest.
     """
 
     widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
@@ -159,16 +176,16 @@ class GenerationConfig:
     """How to evaluate generation.
 
     Attributes:
-        segment_seconds: length of the clips.
-        max_clips: at most so many clips of each split, spread over the tracks; null takes all.
-        unconditional: number of generations from nothing.
-        keep: what is given for accompaniments: a stem's audio, its latents in the mixture, or both.
-        steps: of the prior's sampler.
-        curve: numbers of steps whose Fréchet distance is plotted; empty for no plot.
-        seed: of the first generation; each has the next one.
-        embedding: codec whose un-quantised latents make the embeddings of the Fréchet distance.
-        resamples: of the bootstrap that its intervals come from.
-        examples: test clips to write as audio, with their accompaniments.
+        segment_seconds: Length of the clips.
+        max_clips: Most clips of each split, spread over the tracks; null takes all.
+        unconditional: Number of generations from nothing.
+        keep: What accompaniments are given: a stem's audio, its latents in the mixture, or both.
+        steps: Steps of the prior's sampler.
+        curve: Numbers of steps whose Fréchet distance is plotted; empty for no plot.
+        seed: Seed of the first generation; each has the next one.
+        embedding: Codec whose un-quantised latents make the embeddings of the Fréchet distance.
+        resamples: Bootstrap samples for its intervals.
+        examples: Test clips to write as audio, with their accompaniments.
     """
 
     segment_seconds: float = 5.0
@@ -188,13 +205,13 @@ class EvaluationConfig:
     """How to evaluate.
 
     Attributes:
-        segment_seconds: length of the clips that test tracks are cut into.
-        max_clips: at most so many test clips, spread over the tracks; null takes all.
-        steps: numbers of sampler steps to evaluate, each in a row of its own.
-        seeds: of the sampler's noise.
-        bss_eval: also compute BSS-eval v4, which takes most of the time.
-        examples: clips to write as audio.
-        workers: processes that compute scores.
+        segment_seconds: Length of the clips that test tracks are cut into.
+        max_clips: Most test clips, spread over the tracks; null takes all.
+        steps: Numbers of sampler steps to evaluate, each in its own row.
+        seeds: Seeds of the sampler's noise.
+        bss_eval: Also compute BSS-eval v4, which takes most of the time.
+        examples: Clips to write as audio.
+        workers: Processes that compute scores.
     """
 
     segment_seconds: float = 7.0
@@ -208,81 +225,158 @@ class EvaluationConfig:
 
 @dataclass
 class RecipeConfig:
-    """All sections of conf.yml."""
+    """All sections of a recipe's YAML file.
+
+    The section `model` of a baseline has the arguments of its network, as a dictionary.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig | dict[str, Any] = field(default_factory=ModelConfig)
     training: DecompositionTrainingConfig = field(default_factory=DecompositionTrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
-Recipe = TypeVar("Recipe")
+def recipe_parser(description: str, model: type = ModelConfig) -> ArgumentParser:
+    """A parser that takes `--config FILE` and every option as `--section.option`.
 
-
-def recipe_parser(description: str, recipe: type = RecipeConfig) -> ArgumentParser:
-    """A parser that takes `--config FILE` and every option as `--section.option`."""
+    Args:
+        description: Description of the command.
+        model: Class whose arguments are the options of the section `model`: `ModelConfig`, or the
+            network of a baseline (`asteroid_ucr.training.baselines.Baseline.options`).
+    """
     parser = ArgumentParser(description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with the sections below.")
-    parser.add_class_arguments(recipe)
+    for name, section in _sections(model).items():
+        made = is_dataclass(section)
+        skip = set() if made else _NOT_OPTIONS & set(inspect.signature(section).parameters)
+        parser.add_class_arguments(section, name, skip=skip, instantiate=made)
     return parser
 
 
 def parse_recipe(
-    parser: ArgumentParser,
-    arguments: Sequence[str] | None = None,
-    recipe: type[Recipe] = RecipeConfig,
-) -> tuple[Recipe, Namespace]:
-    """Parses a recipe script's command line.
+    parser: ArgumentParser, arguments: Sequence[str] | None = None
+) -> tuple[RecipeConfig, Namespace]:
+    """Parses a command line of the recipe.
 
     Args:
-        parser: from `recipe_parser`, possibly with more arguments.
-        arguments: None takes those of the process.
-        recipe: what `recipe_parser` was made for.
+        parser: Parser from `recipe_parser`, possibly with more arguments.
+        arguments: Arguments of the command; None takes those of the process.
 
     Returns:
         The configuration, and everything that was parsed.
 
     Raises:
-        UserError: for an unknown option or a value of the wrong type, in the file or the command.
+        UserError: For an unknown option or a value of the wrong type, in the file or the command.
     """
     try:
         parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     except (ArgumentError, OSError) as error:
         raise UserError(" ".join(str(error).split())) from error
     made = parser.instantiate_classes(parsed)
-    sections = {name: getattr(made, name) for name in recipe.__dataclass_fields__}
-    return recipe(**sections), parsed
+    sections = {name: getattr(made, name) for name in RecipeConfig.__dataclass_fields__}
+    if isinstance(sections["model"], Namespace):
+        sections["model"] = sections["model"].as_dict()
+    return RecipeConfig(**sections), parsed
 
 
-def record_config(
-    sections: dict[str, dict[str, Any]],
-    path: Path,
-    resuming: bool,
-    free: set[tuple[str, str]],
-) -> None:
+def _sections(model: type) -> dict[str, type]:
+    return {**get_type_hints(RecipeConfig), "model": model}
+
+
+# Arguments of networks that follow from other settings.
+_NOT_OPTIONS = {"sources", "outputs", "consistent", "sample_rate"}
+
+
+def cache_folder(config: RecipeConfig, split: str, kind: CacheKind = "latents") -> Path:
+    """Folder of a cache: one for each tree, set of sources, mixing policy, codec and split."""
+    data, last = config.data, "stems" if kind == "stems" else config.codec.name
+    name = "-".join([*data.sources, data.mix, last])
+    return Path(data.cache) / Path(data.root).resolve().name / name / split
+
+
+def fill_cache(config: RecipeConfig, split: str, kind: CacheKind = "latents") -> list[str]:
+    """Caches the latents or the stems of a split; see `encode_split`.
+
+    Returns:
+        A sentence for each track that could not be read.
+    """
+    data, path = config.data, cache_folder(config, split, kind)
+    common = (data.sources, data.mix, data.allow_shared_midi, data.workers)
+    if kind == "stems":
+        return store_stems(data.root, split, path, *common)
+    codec = config.codec.build().to(pick_device())
+    return encode_split(data.root, split, path, codec, *common)
+
+
+def open_cache(
+    config: RecipeConfig, split: str, kind: CacheKind = "latents", codec: Codec | None = None
+) -> LatentCache | StemCache:
+    """Opens what `fill_cache` wrote.
+
+    Args:
+        config: Configuration of the recipe.
+        split: "train", "validation" or "test".
+        kind: "latents" of the mixtures, or "stems".
+        codec: Codec that the latents have to be of; None takes the configured one.
+
+    Raises:
+        UserError: If the cache is missing or was made from other data.
+    """
+    data, path = config.data, cache_folder(config, split, kind)
+    if kind == "stems":
+        return StemCache(path, stem_metadata(data.root, split, data.sources, data.mix))
+    codec = config.codec.build() if codec is None else codec
+    return LatentCache(path, latent_metadata(data.root, split, codec, data.sources, data.mix))
+
+
+def load_model(
+    name: str | Path, device: str = "auto", codec_dir: str | None = None
+) -> SeparatorModel:
+    """Loads a model, ready to separate.
+
+    Args:
+        name: Bundled name, file, experiment folder or Hugging Face id.
+        device: "auto" takes a GPU if there is one.
+        codec_dir: Folder of the codec's weights, for models whose codec has weights.
+
+    Raises:
+        UserError: If the model does not exist, or its codec's weights are missing.
+    """
+    stored = load_checkpoint(name)
+    weights = stored["model_args"].get("codec") == "encodec_24khz" and codec_dir is not None
+    options = {"codec_dir": codec_dir} if weights else {}
+    model = SeparatorModel.from_pretrained(stored, **options)
+    return model.to(pick_device(device))
+
+
+def record_config(sections: dict[str, Any], path: Path, resuming: bool) -> None:
     """Records a run's configuration; when resuming, checks that it is the run's own.
 
     Args:
-        sections: options by section.
-        path: of the YAML file.
-        resuming: whether the run goes on from a checkpoint.
-        free: sections and options that may change without making it another run.
+        sections: Options by section, as dictionaries or dataclasses.
+        path: Path of the YAML file.
+        resuming: Whether the run goes on from a checkpoint.
 
     Raises:
-        UserError: if a resumed run was configured differently.
+        UserError: If a resumed run was configured differently.
     """
+    sections = {k: asdict(v) if is_dataclass(v) else dict(v) for k, v in sections.items()}
     if resuming and path.is_file():
         stored = yaml.safe_load(path.read_text())
         for section, options in sections.items():
             for option, value in options.items():
-                before = stored.get(section, {}).get(option)
-                if before != value and (section, option) not in free:
+                before = stored.get(section, {}).get(option, value)
+                if before != value and option not in _FREE:
                     raise UserError(
                         f"{path.parent} was trained with {section}.{option} = {before!r}, not "
                         f"{value!r}: restore the option, or choose another experiment folder."
                     )
     with atomic_path(path) as temporary:
         temporary.write_text(yaml.safe_dump(sections, sort_keys=False))
+
+
+# Options that may change when a run is resumed, since they do not change what is learnt.
+_FREE = {"workers", "accelerator", "devices", "num_nodes", "minutes"}

@@ -15,7 +15,14 @@ from typing import Any
 
 import yaml
 
-from asteroid_ucr.config import RecipeConfig, parse_recipe, recipe_parser
+from asteroid_ucr.config import (
+    ModelConfig,
+    fill_cache,
+    load_model,
+    open_cache,
+    parse_recipe,
+    recipe_parser,
+)
 from asteroid_ucr.utils.errors import UserError
 
 Step = Callable[[Sequence[str]], None]
@@ -34,21 +41,12 @@ def cache(arguments: Sequence[str]) -> None:
 
     Stage 1. The model is `ucr`, the default, or the name of a baseline.
     """
-    from asteroid_ucr.data.encode import encode_split, store_stems
-    from asteroid_ucr.training.baselines import stem_folder
-    from asteroid_ucr.training.train import cache_folder
-
     kind, config, _ = _parse_trained("cache", arguments)
-    data = config.data
-    common = (data.sources, data.mix, data.allow_shared_midi, data.workers)
     for split in ("train", "validation"):
-        failures = []
-        if kind == "ucr" or type(config) is RecipeConfig:
-            codec, folder = _codec(config), cache_folder(config, split)
-            failures += encode_split(data.root, split, folder, codec, *common)
+        if isinstance(config.model, ModelConfig):  # also the supervised twin
+            _report(fill_cache(config, split))
         if kind != "ucr":
-            failures += store_stems(data.root, split, stem_folder(config, split), *common)
-        _report(failures)
+            _report(fill_cache(config, split, "stems"))
 
 
 @step
@@ -57,12 +55,8 @@ def solos(arguments: Sequence[str]) -> None:
 
     Caches the latents of the mixtures of all pairs of the instruments, and compares them.
     """
-    from asteroid_ucr.data.cache import LatentCache
-    from asteroid_ucr.data.encode import cache_metadata, encode_split
-    from asteroid_ucr.separator import UCRSeparator
     from asteroid_ucr.solos.find import find_solos
     from asteroid_ucr.solos.library import write_solos, write_stems
-    from asteroid_ucr.training.train import cache_folder
 
     parser = _parser("solos")
     parser.add_argument(
@@ -77,25 +71,13 @@ def solos(arguments: Sequence[str]) -> None:
     if options.from_stems:
         write_stems(data.solos, options.instruments, data.root, data.mix, data.allow_shared_midi)
         return
-    codec, caches = _codec(config), {}
+    caches = {}
     for kind in combinations(options.instruments, 2):
-        folder = cache_folder(replace(config, data=replace(data, sources=list(kind))), "train")
-        _report(
-            encode_split(
-                data.root,
-                "train",
-                folder,
-                codec,
-                kind,
-                data.mix,
-                data.allow_shared_midi,
-                data.workers,
-            )
-        )
-        metadata = cache_metadata(data.root, "train", codec, kind, data.mix)
-        caches[kind] = LatentCache(folder, metadata)
-    model = UCRSeparator.from_pretrained(options.teacher) if options.teacher else None
-    found = find_solos(caches, codec, config.training.seed, model)
+        pair = replace(config, data=replace(data, sources=list(kind)))
+        _report(fill_cache(pair, "train"))
+        caches[kind] = open_cache(pair, "train")
+    model = load_model(options.teacher, "cpu") if options.teacher else None
+    found = find_solos(caches, config.codec.build(), config.training.seed, model)
     for instrument, windows in found.items():
         tracks = {window.track for window in windows}
         print(f"{instrument}: {len(windows)} windows in {len(tracks)} tracks")
@@ -111,7 +93,7 @@ def train(arguments: Sequence[str]) -> None:
     Stage 2. The model is `ucr`, the default, or the name of a baseline.
     """
     from asteroid_ucr.training.baselines import train_baseline
-    from asteroid_ucr.training.train import train as train_ucr
+    from asteroid_ucr.training.decomposition import train as train_ucr
 
     kind, config, options = _parse_trained("train", arguments, experiment=True)
     if kind == "ucr":
@@ -153,7 +135,7 @@ def train_prior(arguments: Sequence[str]) -> None:
 
     Stage 4. The prior is stored in `best_model.pth`.
     """
-    from asteroid_ucr.training.train_prior import train_prior as run
+    from asteroid_ucr.training.prior import train_prior as run
 
     parser = _parser("train-prior")
     _add_experiment(parser)
@@ -208,8 +190,8 @@ def cards(arguments: Sequence[str]) -> None:
         print(f"wrote {card}")
 
 
-def _parser(name: str, recipe: type = RecipeConfig) -> Any:
-    parser = recipe_parser(STEPS[name].__doc__, recipe)
+def _parser(name: str, model: type = ModelConfig) -> Any:
+    parser = recipe_parser(STEPS[name].__doc__, model)
     parser.prog = f"asteroid-ucr {name}"
     return parser
 
@@ -227,7 +209,7 @@ def _parse_trained(
     """Parses a command line that may begin with the name of what is trained.
 
     Returns:
-        The name, the configuration, whose class depends on the name, and everything parsed.
+        The name, the configuration, and everything that was parsed.
 
     Raises:
         UserError: If the name or an option is unknown, or a value is of the wrong type.
@@ -237,20 +219,12 @@ def _parse_trained(
     # The name comes out before parsing, since the options of the section `model` depend on it.
     named = bool(arguments) and not arguments[0].startswith("-")
     kind, arguments = (arguments[0], arguments[1:]) if named else ("ucr", arguments)
-    recipe = RecipeConfig if kind == "ucr" else find_baseline(kind).recipe
-    parser = _parser(name, recipe)
+    parser = _parser(name, ModelConfig if kind == "ucr" else find_baseline(kind).options)
     parser.usage = f"asteroid-ucr {name} [{'|'.join(['ucr', *BASELINES])}] [options]"
     if experiment:
         _add_experiment(parser)
-    config, options = parse_recipe(parser, arguments, recipe)
+    config, options = parse_recipe(parser, arguments)
     return kind, config, options
-
-
-def _codec(config: RecipeConfig) -> Any:
-    from asteroid_ucr.codecs import build_codec
-    from asteroid_ucr.utils.device import pick_device
-
-    return build_codec(config.codec.name, **config.codec.options()).to(pick_device())
 
 
 def _report(failures: Sequence[str]) -> None:

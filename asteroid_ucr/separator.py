@@ -54,7 +54,7 @@ class UCRSeparator(Generative, SeparatorModel):
         prior: options of the masking prior, see `asteroid_ucr.prior.MaskingPrior`; None for no
             prior.
         render_gain: for each channel of a codec with power, what the power of rendered components
-            is multiplied by when they are generated; see `asteroid_ucr.training.render_gain`.
+            is multiplied by when they are generated; see `asteroid_ucr.training.prior.measure_render_gain`.
         sample_rate: must be the codec's; Asteroid's loader passes it.
 
     Raises:
@@ -243,7 +243,7 @@ class UCRSeparator(Generative, SeparatorModel):
         """Renders component latents to waveforms, as the decomposition gives them.
 
         In one step from noise they are quieter than the training data (see
-        `asteroid_ucr.training.render_gain`); `generate` makes up for it.
+        `asteroid_ucr.training.prior.measure_render_gain`); `generate` makes up for it.
 
         Args:
             z: `(batch, n_src, latent_dim, frames)`; any number of components.

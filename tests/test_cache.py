@@ -10,17 +10,16 @@ import time
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from asteroid_ucr import UserError
 from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.data.cache import CacheMetadata, LatentCache
-from asteroid_ucr.data.crops import RandomCrops
-from asteroid_ucr.data.encode import cache_metadata, encode_split
+from asteroid_ucr.data.cache import LatentCache, LatentMetadata
+from asteroid_ucr.data.crops import RandomCrops, item_loader
+from asteroid_ucr.data.encode import encode_split, latent_metadata
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.utils.audio import level_gain
 
-META = CacheMetadata("set", "train", "codec", 75.0, 4, ("drums", "bass"), "sum")
+META = LatentMetadata("set", "train", "codec", 75.0, 4, ("drums", "bass"), "sum")
 
 
 def filled(path, tracks=3, frames=50):
@@ -71,7 +70,7 @@ def test_unfinished_missing_and_other_folders_are_refused(tmp_path):
         LatentCache(tmp_path / "half", META)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data.mdb").write_bytes(b"something else" * 1000)
-    with pytest.raises(UserError, match="latent cache"):
+    with pytest.raises(UserError, match="cannot be opened as a cache"):
         LatentCache(tmp_path / "other", META)
 
 
@@ -125,7 +124,7 @@ def test_encoding_a_tree(slakh_tree, tmp_path):
     arguments = (slakh_tree, "train", tmp_path, codec, ["drums", "bass"])
     assert encode_split(*arguments, workers=2) == []
     cache = LatentCache(
-        tmp_path, cache_metadata(slakh_tree, "train", codec, ["drums", "bass"], "sum")
+        tmp_path, latent_metadata(slakh_tree, "train", codec, ["drums", "bass"], "sum")
     )
     audio = read_sources(load_tracks(slakh_tree, "train")[1], ["drums", "bass"], 24_000)
     mixture = audio.mixture * level_gain(audio.mixture)
@@ -142,13 +141,14 @@ def test_encoding_a_tree(slakh_tree, tmp_path):
 def test_crops_depend_on_seed_and_number_alone(tmp_path):
     filled(tmp_path)
     cache = LatentCache(tmp_path, META)
-    crops = RandomCrops(cache, 10, 40, seed=3)
-    late = RandomCrops(cache, 10, 20, seed=3, first=20)
-    assert all(torch.equal(crops[20 + i], late[i]) for i in range(20))
-    assert not torch.equal(crops[0], RandomCrops(cache, 10, 40, seed=4)[0])
+    crops = RandomCrops(cache, 10, seed=3)
+    assert not torch.equal(crops[0], RandomCrops(cache, 10, seed=4)[0])
     assert not torch.equal(crops[0], crops[1])
-    loaded = torch.cat(list(DataLoader(crops, 8, num_workers=2)))
-    assert torch.equal(loaded, torch.stack([crops[i] for i in range(40)]))
+    loader = item_loader(RandomCrops(cache, 10, seed=3), 40, 8, workers=2)
+    for epoch in (1, 0):
+        loader.sampler.set_epoch(epoch)
+        loaded = torch.cat(list(loader))
+        assert torch.equal(loaded, torch.stack([crops[40 * epoch + i] for i in range(40)]))
 
 
 def test_every_passage_is_equally_likely(tmp_path):
@@ -157,7 +157,7 @@ def test_every_passage_is_equally_likely(tmp_path):
         ramp = np.arange(frames) + (100 if name == "B" else 0)
         cache.add(name, np.tile(ramp, (4, 1)), np.ones((2, frames)))
     cache.finish(["A", "B"])
-    crops = RandomCrops(cache, 10, 4800)
+    crops = RandomCrops(cache, 10)
     starts, counts = np.unique([int(crops[i][0, 0]) for i in range(4800)], return_counts=True)
     assert len(starts) == 24
     assert abs(counts - 200).max() < 4.5 * 200**0.5
@@ -169,8 +169,8 @@ def test_silent_passages_are_avoided(tmp_path):
     power[1, 20:] = 0
     cache.add("A", np.tile(np.arange(100), (4, 1)), power)
     cache.finish(["A"])
-    crops = RandomCrops(cache, 10, 50, min_rms=0.9)
+    crops = RandomCrops(cache, 10, min_rms=0.9)
     starts = [int(crops[i][0, 0]) for i in range(50)]
     assert max(starts) <= 11  # at most 19 % of the crop may be silent for an RMS of 0.9
     with pytest.raises(UserError, match="frames"):
-        RandomCrops(cache, 101, 1)
+        RandomCrops(cache, 101)

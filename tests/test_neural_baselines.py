@@ -14,18 +14,13 @@ from asteroid_ucr.base import SeparatorModel, describe_budget
 from asteroid_ucr.baselines.demucs import demucs_row, share_outputs
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator, HDemucsSeparator, WaveSeparator
 from asteroid_ucr.codecs import build_codec
+from asteroid_ucr.config import fill_cache, open_cache, parse_recipe, recipe_parser
 from asteroid_ucr.data.clips import Clip, slakh_clips
 from asteroid_ucr.data.crops import RandomCrops
-from asteroid_ucr.data.encode import encode_split, stems_of, store_stems
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.evaluation.trained_rows import fit_owners, trained_rows
-from asteroid_ucr.training.baselines import (
-    BASELINES,
-    parse_baseline,
-    stem_folder,
-    train_baseline,
-)
-from asteroid_ucr.training.train import cache_folder, latent_caches
+from asteroid_ucr.training.baselines import BASELINES, find_baseline, train_baseline
+from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.flops import gflop_per_second
 
 TINY = {"n_filters": 16, "bn_chan": 8, "hid_chan": 16, "skip_chan": 8, "n_blocks": 2}
@@ -155,8 +150,8 @@ SIZES["twin"]["model.denoiser_kernels"] = [3, 3]
 
 def parse(kind, root, cache, **changed):
     settings = {"data.root": root, "data.cache": cache, **OPTIONS, **SIZES[kind], **changed}
-    arguments = [kind, *(f"--{key}={value}" for key, value in settings.items())]
-    return parse_baseline("test", arguments)[1]
+    parser = recipe_parser("test", find_baseline(kind).options)
+    return parse_recipe(parser, [f"--{key}={value}" for key, value in settings.items()])[0]
 
 
 @pytest.fixture(scope="module")
@@ -164,32 +159,22 @@ def cached(slakh_tree, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     config = parse("twin", slakh_tree, cache)
     for split in ("train", "validation"):
-        encode_split(
-            slakh_tree, split, cache_folder(config, split), build_codec("mel"), config.data.sources
-        )
-        store_stems(slakh_tree, split, stem_folder(config, split), config.data.sources)
+        fill_cache(config, split)
+        fill_cache(config, split, "stems")
     return slakh_tree, cache
 
 
 def test_stems_are_the_passages_of_the_latents(cached):
-    from asteroid_ucr.data.cache import LatentCache
-    from asteroid_ucr.data.encode import stem_metadata
-    from asteroid_ucr.utils.audio import level_gain
-
     config = parse("twin", *cached)
     track = load_tracks(cached[0], "train")[0]
     audio = read_sources(track, ["drums", "bass"], 24_000)
-    metadata = stem_metadata(cached[0], "train", ["drums", "bass"], "sum")
-    stems = LatentCache(stem_folder(config, "train"), metadata)
-    whole = stems_of(torch.from_numpy(stems.crop(track.name, 0, 2**31))[None], 2)[0]
+    stems, latents = open_cache(config, "train", "stems"), open_cache(config, "train")
     wanted = audio.references * level_gain(audio.mixture)
-    assert whole[:, : wanted.shape[-1]] == pytest.approx(wanted, abs=2e-3)
-    latents = latent_caches(config)[0]
+    assert stems.whole(track.name)[:, : wanted.shape[-1]] == pytest.approx(wanted, abs=2e-3)
     assert latents.lengths() == stems.lengths()
-    crop = RandomCrops(stems, 16, 4, seed=3, min_rms=0.01)[2]
-    passage = stems_of(crop[None], 2)[0].sum(0)
+    passage = RandomCrops(stems, 16, seed=3, min_rms=0.01)[2].sum(0)
     direct = build_codec("mel").encode(passage[None, None])[0]
-    twin = RandomCrops(latents, 16, 4, seed=3, min_rms=0.01)[2]
+    twin = RandomCrops(latents, 16, seed=3, min_rms=0.01)[2]
     # But for the windows' ends, which see other neighbours.
     assert direct[:, 4:-4] == pytest.approx(twin[:, 4:-4], abs=0.05)
 
@@ -222,17 +207,13 @@ def test_budget_is_what_was_trained(cached, tmp_path):
     assert describe_budget(None) == ""
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["wavenet"], "no baseline 'wavenet'"),
-        (["hdemucs", "--model.n_filters", "3"], "n_filters"),
-        (["--data.root", "x"], "kind"),
-    ],
-)
-def test_bad_arguments_are_one_line(arguments, words):
-    with pytest.raises(UserError, match=words):
-        parse_baseline("test", arguments)
+def test_unknown_names_and_options_are_one_line(cached):
+    with pytest.raises(UserError, match="no baseline 'wavenet'"):
+        find_baseline("wavenet")
+    with pytest.raises(UserError, match="n_filters"):
+        parse("hdemucs", *cached, **{"model.n_filters": 3})
+    with pytest.raises(UserError, match="outputs"):  # follows from the sources
+        parse("convtasnet", *cached, **{"model.outputs": 3})
 
 
 def test_demucs_is_refused_where_it_is_not(monkeypatch):

@@ -14,15 +14,18 @@ import torch
 from test_training import arguments, parse, weights
 
 from asteroid_ucr import UCRSeparator, UserError, iadb
-from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.data.cache import LatentCache
-from asteroid_ucr.data.components import ComponentCache, encoder_digest
+from asteroid_ucr.config import fill_cache, open_cache
+from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.data.crops import RandomCrops
-from asteroid_ucr.data.encode import cache_metadata, encode_split
 from asteroid_ucr.generation.sampling import balance
-from asteroid_ucr.training.render_gain import CROPS, LARGEST, measure_render_gain
-from asteroid_ucr.training.train import build_model, cache_folder
-from asteroid_ucr.training.train_prior import train_prior
+from asteroid_ucr.training.decomposition import build_model
+from asteroid_ucr.training.prior import (
+    GAIN_CROPS,
+    LARGEST_GAIN,
+    encoder_digest,
+    measure_render_gain,
+    train_prior,
+)
 
 SETTINGS = {
     "prior.steps": 40,
@@ -48,9 +51,7 @@ def cached(slakh_tree, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     config = parse(options(slakh_tree, cache))
     for split in ("train", "validation"):
-        encode_split(
-            slakh_tree, split, cache_folder(config, split), build_codec("mel"), config.data.sources
-        )
+        fill_cache(config, split)
     return slakh_tree, cache
 
 
@@ -78,9 +79,7 @@ def finished(cached, decomposition, tmp_path_factory):
 
 
 def component_cache(cached, model):
-    config = parse(options(*cached))
-    metadata = cache_metadata(cached[0], "train", build_codec("mel"), ["drums", "bass"], "sum")
-    return ComponentCache(LatentCache(cache_folder(config, "train"), metadata), model)
+    return ComponentCache(open_cache(parse(options(*cached)), "train"), model.decomposition.encode)
 
 
 def test_it_learns_and_leaves_the_rest_as_it_was(decomposition, finished):
@@ -111,13 +110,13 @@ def test_latents_and_statistics_are_those_of_the_trained_encoder(cached, finishe
     cache = component_cache(cached, model)
     mixtures = cache._cache
     track = cache.tracks[0]
-    latents = torch.from_numpy(mixtures.crop(track, 0, 10**6))[None]
+    latents = torch.from_numpy(mixtures.whole(track))[None]
     with torch.no_grad():
         expected = model.decomposition.encode(latents)[0]
-    assert torch.equal(torch.from_numpy(cache.crop(track, 0, 10**6)), expected)
+    assert torch.equal(torch.from_numpy(cache.whole(track)), expected)
     assert np.array_equal(cache.crop(track, 5, 7), expected[..., 5:12])
     assert cache.lengths() == mixtures.lengths()
-    every = np.concatenate([cache.crop(t, 0, 10**6) for t in cache.tracks], axis=-1)
+    every = np.concatenate([cache.whole(t) for t in cache.tracks], axis=-1)
     assert np.allclose(model.prior.mean[..., 0], every.mean(-1), atol=1e-5)
     assert np.allclose(model.prior.std[..., 0], every.std(-1), atol=1e-5)
 
@@ -213,23 +212,21 @@ def test_the_digest_tells_encoders_apart(cached):
 
 
 def test_rendered_mixtures_have_the_power_of_mixtures(cached, decomposition):
-    config = parse(options(*cached))
     model = UCRSeparator.from_pretrained(str(decomposition))
-    expected = cache_metadata(cached[0], "train", model.codec, config.data.sources, "sum")
-    cache = LatentCache(cache_folder(config, "train"), expected)
+    cache = open_cache(parse(options(*cached)), "train")
     gains = torch.tensor(measure_render_gain(model, cache, 64, seed=3))
     assert gains.shape == (model.codec.channels,) and (gains >= 1).all()
     # By hand, on the same crops, one after the other.
     noise = iadb.frame_noise(model.codec.channels, 0, 64, 3)
     true, rendered = 0, 0
-    crops = RandomCrops(cache, 64, CROPS, 3)
-    for latents in (crops[number] for number in range(CROPS)):
+    crops = RandomCrops(cache, 64, 3)
+    for latents in (crops[number] for number in range(GAIN_CROPS)):
         with torch.no_grad():
             z = model.decomposition.encode(latents[None])
             mixed = model.decomposition.compose(model.decomposition.render(z, noise, 1))
         true = true + model.codec.to_power(latents).sum(-1)
         rendered = rendered + model.codec.to_power(mixed[0]).sum(-1)
-    assert torch.allclose(gains, (true / rendered).clamp(1, LARGEST), rtol=1e-3)
+    assert torch.allclose(gains, (true / rendered).clamp(1, LARGEST_GAIN), rtol=1e-3)
     # Generation multiplies by them, and nothing else does.
     model.render_gain = gains.tolist()
     generator = torch.Generator().manual_seed(0)

@@ -16,11 +16,9 @@ import torch
 import yaml
 
 from asteroid_ucr import UCRSeparator, UserError
-from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.config import parse_recipe, recipe_parser
-from asteroid_ucr.data.encode import encode_split
-from asteroid_ucr.training.system import WarmEMA, build_scheduler
-from asteroid_ucr.training.train import cache_folder, train
+from asteroid_ucr.config import TrainingConfig, fill_cache, open_cache, parse_recipe, recipe_parser
+from asteroid_ucr.training.decomposition import train
+from asteroid_ucr.training.loop import WarmEMA, learning_rate
 
 SETTINGS = {
     "training.steps": 40,
@@ -52,9 +50,7 @@ def cached(slakh_tree, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     config = parse(arguments(slakh_tree, cache))
     for split in ("train", "validation"):
-        encode_split(
-            slakh_tree, split, cache_folder(config, split), build_codec("mel"), config.data.sources
-        )
+        fill_cache(config, split)
     return slakh_tree, cache
 
 
@@ -92,12 +88,7 @@ def test_best_model_is_the_average_of_the_best_epoch(finished):
 
 
 def test_statistics_are_the_training_sets(cached, finished):
-    from asteroid_ucr.data.cache import LatentCache
-    from asteroid_ucr.data.encode import cache_metadata
-
-    config = parse(arguments(*cached))
-    metadata = cache_metadata(cached[0], "train", build_codec("mel"), ["drums", "bass"], "sum")
-    mean, std = LatentCache(cache_folder(config, "train"), metadata).statistics()
+    mean, std = open_cache(parse(arguments(*cached)), "train").statistics()
     core = UCRSeparator.from_pretrained(str(finished)).decomposition
     assert np.allclose(core.latent_mean[:, 0], mean, atol=1e-6)
     assert np.allclose(core.latent_std[:, 0], np.maximum(std, 1e-5), atol=1e-6)
@@ -195,14 +186,8 @@ def test_unknown_option_in_the_file_is_named(tmp_path):
 
 def test_schedules():
     def rates(schedule):
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-        scheduler = build_scheduler(optimizer, schedule, 10, 110)
-        seen = []
-        for _ in range(110):
-            seen.append(scheduler.get_last_lr()[0])
-            optimizer.step()
-            scheduler.step()
-        return [*seen, scheduler.get_last_lr()[0]]
+        settings = TrainingConfig(schedule=schedule, warmup_steps=10, steps=110)
+        return [2 * learning_rate(step, settings) for step in range(111)]
 
     assert np.allclose(rates("constant"), [0.2 * min(10, n + 1) for n in range(111)])
     cosine = rates("cosine")
@@ -237,13 +222,58 @@ def test_sums_of_solos_join_the_mixtures(cached, tmp_path):
         train(config, tmp_path / "other")
 
 
-def test_it_trains_on_a_codec_with_weights(slakh_tree, tmp_path):
-    overrides = {"codec__name": "ucr_24khz", "codec__bandwidth": 0, "training__steps": 2}
-    config = parse(arguments(slakh_tree, tmp_path / "cache", **overrides, training__epoch_steps=2))
-    codec = build_codec("ucr_24khz")
+def test_gradients_accumulate(cached, tmp_path):
+    """Two batches of two, accumulated, take as many steps as batches of four, and learn as much."""
+    settings = {"training__batch_size": 2, "training__accumulate": 2}
+    folder = tmp_path / "exp"
+    train(parse(arguments(*cached, **settings)), folder)
+    assert weights(folder / "checkpoints" / "last.ckpt")["global_step"] == 40
+    log = pd.concat(map(pd.read_csv, sorted(folder.glob("logs/*/metrics.csv"))))
+    assert log["val_loss"].dropna().size == 4
+    assert log["loss_epoch"].dropna().iloc[-1] < 0.85 * log["loss_epoch"].dropna().iloc[0]
+    budget = torch.load(folder / "best_model.pth", weights_only=True)["infos"]["budget"]
+    assert (budget["batch_size"], budget["steps"]) == (4, 40)
+
+
+TWO_PROCESSES = """
+import sys
+import torch
+from asteroid_ucr.baselines.neural import HDemucsSeparator
+from asteroid_ucr.config import TrainingConfig
+from asteroid_ucr.data.crops import item_loader
+from asteroid_ucr.training.loop import TrainingSystem, fit
+
+class Numbers(torch.utils.data.Dataset):
+    def __getitem__(self, number):
+        return torch.tensor(float(number))
+
+def loss(model, batch, generator):
+    return batch.mean() + 0 * sum(p.sum() for p in model.parameters())
+
+settings = TrainingConfig(steps=4, epoch_steps=2, batch_size=1, validation_items=6,
+                          accelerator="cpu", devices="2", strategy="ddp_fork")
+model = HDemucsSeparator(channels=4, depth=2)
+system = TrainingSystem(model, loss, model.parameters(), settings)
+loaders = item_loader(Numbers(), 2, 1), item_loader(Numbers(), 6, 1, repeat=True)
+fit(system, *loaders, settings, sys.argv[1], None)
+"""
+
+
+def test_two_processes_share_the_items_and_log_the_mean(tmp_path):
+    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    log = pd.concat(map(pd.read_csv, sorted(tmp_path.glob("logs/*/metrics.csv"))))
+    # Validation has items 0 to 5; the epochs have the training items 0 to 3, then 4 to 7.
+    assert log["val_loss"].dropna().tolist() == [2.5, 2.5]
+    assert log["loss_epoch"].dropna().tolist() == [1.5, 5.5]
+
+
+def test_it_trains_on_another_codec(slakh_tree, tmp_path):
+    overrides = {"codec__name": "mdct", "training__steps": 2, "training__epoch_steps": 2}
+    config = parse(arguments(slakh_tree, tmp_path / "cache", **overrides))
     for split in ("train", "validation"):
-        folder = cache_folder(config, split)
-        encode_split(slakh_tree, split, folder, codec, config.data.sources)
+        fill_cache(config, split)
     train(config, tmp_path / "exp")
     model = UCRSeparator.from_pretrained(str(tmp_path / "exp"))
     assert not any("codec" in key for key in model.state_dict())

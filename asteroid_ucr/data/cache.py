@@ -1,4 +1,4 @@
-"""Latents on disk: one LMDB record per track, written once and read by many workers."""
+"""Latents and stems on disk: one LMDB record per track, written once and read by many workers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import lmdb
@@ -15,24 +16,23 @@ import numpy as np
 from asteroid_ucr.utils.atomic import make_folder
 from asteroid_ucr.utils.errors import UserError
 
-FORMAT = 1
-_METADATA = b"#metadata"  # "#" sorts before, and never starts, a track's name
+_METADATA = b"#metadata"  # "#" sorts before a track's name and never starts one
 _COMPLETE = b"#complete"
 
 
 @dataclass(frozen=True)
-class CacheMetadata:
+class LatentMetadata:
     """What the latents in a cache are; two caches with equal metadata are interchangeable.
 
     Attributes:
-        dataset: name of the data set's folder.
+        dataset: Name of the data set's folder.
         split: "train", "validation" or "test".
-        codec: the codec's fingerprint.
-        frame_rate: latent frames per second.
-        channels: of the latents.
-        sources: that the mixtures consist of.
-        mix: policy by which they were mixed, "sum" or "paper_mean".
-        format: version of this layout.
+        codec: Fingerprint of the codec.
+        frame_rate: Latent frames per second.
+        channels: Channels of the latents.
+        sources: Sources that the mixtures consist of.
+        mix: Mixing policy, "sum" or "paper_mean".
+        format: Version of this layout.
     """
 
     dataset: str
@@ -42,21 +42,35 @@ class CacheMetadata:
     channels: int
     sources: tuple[str, ...]
     mix: str
-    format: int = FORMAT
+    format: int = 1
 
-    def check(self, found: CacheMetadata, path: Path) -> None:
-        """Refuses a cache whose metadata differ.
 
-        Raises:
-            UserError: naming the first field that differs.
-        """
-        for field, expected in asdict(self).items():
-            if asdict(found)[field] != expected:
-                raise UserError(
-                    f"The latent cache {path} was made for {field} = {asdict(found)[field]!r}, but "
-                    f"{expected!r} is asked for: delete it and run stage 1 again, or choose "
-                    "another folder."
-                )
+@dataclass(frozen=True)
+class StemMetadata:
+    """What the stems in a cache are.
+
+    Attributes:
+        dataset: Name of the data set's folder.
+        split: "train", "validation" or "test".
+        sample_rate: Rate of the stems in Hz.
+        hop: Samples per frame; crops start at whole frames.
+        sources: Names of the stems, in order.
+        mix: Mixing policy, "sum" or "paper_mean".
+        format: Version of this layout.
+    """
+
+    dataset: str
+    split: str
+    sample_rate: int
+    hop: int
+    sources: tuple[str, ...]
+    mix: str
+    format: int = 2
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
 
 
 # LMDB allows one environment per folder and process; caches of the same folder share it.
@@ -70,38 +84,54 @@ def _open(path: Path, write: bool) -> lmdb.Environment:
         try:
             environment = lmdb.open(str(path), readonly=not write, lock=write, readahead=False)
         except lmdb.Error as error:
-            raise UserError(f"{path} cannot be opened as a latent cache: {error}") from error
+            raise UserError(f"{path} cannot be opened as a cache: {error}") from error
         _open_environments[key] = environment
     return environment
 
 
-class LatentCache:
-    """Latents of the mixtures of one split.
+class TrackCache:
+    """Float16 signals of the tracks of one split, with the power of each source in each frame.
 
-    A record holds a track's latents, float16 and time-major, so that a crop is one contiguous
-    read, and behind them the power of each source in each frame, float32, which tells silent
-    passages. Each record is written in a transaction of its own: a process killed at any point
-    leaves whole records, and writing goes on with the missing ones.
+    A record holds a track's signal and, behind it, the power of each source in each frame as
+    float32, which tells silent passages. Each record is written in its own transaction: a process
+    killed at any point leaves whole records, and writing goes on with the missing ones.
 
     Args:
-        path: folder of the cache.
-        expected: what the cache must hold; checked against its metadata.
-        write: create the cache if needed, and open it for adding tracks.
+        path: Folder of the cache.
+        expected: What the cache must hold; it is checked against the stored metadata.
+        write: Create the cache if needed, and open it for adding tracks.
 
     Raises:
-        UserError: if the cache is missing, incomplete (for reading), foreign or of another kind.
+        UserError: If the cache is missing, incomplete (for reading), or of another kind.
     """
 
-    def __init__(self, path: str | Path, expected: CacheMetadata, write: bool = False):
+    kind: ClassVar[str]
+
+    def __init__(
+        self, path: str | Path, expected: LatentMetadata | StemMetadata, write: bool = False
+    ):
         self.path = Path(path)
         self.metadata = expected
         self.write = write
         self._environment: lmdb.Environment | None = None
-        if not write and not (self.path / "data.mdb").is_file():
-            raise UserError(f"There is no latent cache at {self.path}: run stage 1 first.")
         if write:
             make_folder(self.path)
+        elif not (self.path / "data.mdb").is_file():
+            raise UserError(f"There is no {self.kind} cache at {self.path}: run stage 1 first.")
         self._check_metadata()
+
+    # What a subclass stores in a frame.
+
+    @property
+    def _values(self) -> int:
+        """Numbers of the signal per frame."""
+        raise NotImplementedError
+
+    def _slice(self, signal: np.ndarray, start: int, end: int) -> np.ndarray:
+        """Frames `start` to `end` of a stored signal, a flat array."""
+        raise NotImplementedError
+
+    # Reading and writing records.
 
     @property
     def _lmdb(self) -> lmdb.Environment:
@@ -110,26 +140,36 @@ class LatentCache:
             self._environment = _open(self.path.resolve(), self.write)
         return self._environment
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_environment": None}
 
     def _check_metadata(self) -> None:
-        stored = self._get(_METADATA)
+        stored, expected = self._get(_METADATA), asdict(self.metadata)
         if stored is None and self.write:
-            self._put(_METADATA, json.dumps(asdict(self.metadata)).encode())
+            self._put(_METADATA, json.dumps(expected).encode())
             return
         if stored is None:
-            raise UserError(f"{self.path} is not a latent cache: run stage 1 in another folder.")
-        fields = json.loads(stored)
-        if fields.get("format") != FORMAT:
             raise UserError(
-                f"The latent cache {self.path} has format {fields.get('format')}, and this version "
-                f"reads format {FORMAT}: delete it and run stage 1 again."
+                f"{self.path} is not a {self.kind} cache: run stage 1 in another folder."
             )
-        found = CacheMetadata(**{**fields, "sources": tuple(fields["sources"])})
-        self.metadata.check(found, self.path)
+        found = json.loads(stored)
+        if found.get("format") != expected["format"]:
+            raise UserError(
+                f"The {self.kind} cache {self.path} has format {found.get('format')}, and this "
+                f"version reads format {expected['format']}: delete it and run stage 1 again."
+            )
+        found["sources"] = tuple(found["sources"])
+        for field, value in expected.items():
+            if found.get(field) != value:
+                raise UserError(
+                    f"The {self.kind} cache {self.path} was made for {field} = "
+                    f"{found.get(field)!r}, but {value!r} is asked for: delete it and run stage 1 "
+                    "again, or choose another folder."
+                )
         if not self.write and self._get(_COMPLETE) is None:
-            raise UserError(f"The latent cache {self.path} is not complete: run stage 1 again.")
+            raise UserError(
+                f"The {self.kind} cache {self.path} is not complete: run stage 1 again."
+            )
 
     def _get(self, key: bytes) -> bytes | None:
         with self._lmdb.begin() as transaction:
@@ -144,73 +184,118 @@ class LatentCache:
             except lmdb.MapFullError:
                 self._lmdb.set_mapsize(2 * self._lmdb.info()["map_size"])
             except lmdb.Error as error:
-                raise UserError(f"Cannot write the latent cache {self.path}: {error}.") from error
+                raise UserError(f"Cannot write the cache {self.path}: {error}.") from error
 
     def close(self) -> None:
-        """Lets go of the database, which closes with its last user; it is opened when needed."""
+        """Lets go of the database, which closes with its last user and reopens when needed."""
         self._environment = None
-
-    # -- writing ----------------------------------------------------------------------------------
 
     def __contains__(self, track: str) -> bool:
         return self._get(track.encode()) is not None
 
-    def add(self, track: str, latents: np.ndarray, power: np.ndarray) -> None:
-        """Writes a track.
-
-        Args:
-            track: its name.
-            latents: of the mixture, `(channels, frames)`; stored as float16.
-            power: mean square of each source in each frame, `(n_src, frames)`.
-        """
-        body = np.ascontiguousarray(latents.T, dtype="<f2").tobytes()
-        tail = np.ascontiguousarray(power, dtype="<f4").tobytes()
-        self._put(track.encode(), body + tail)
+    def _add(self, track: str, signal: np.ndarray, power: np.ndarray) -> None:
+        body = np.ascontiguousarray(signal, dtype="<f2").tobytes()
+        self._put(track.encode(), body + np.ascontiguousarray(power, dtype="<f4").tobytes())
 
     def finish(self, tracks: Sequence[str]) -> None:
         """Marks the cache as complete: it holds exactly these tracks."""
         self._put(_COMPLETE, json.dumps(sorted(tracks)).encode())
-
-    # -- reading ----------------------------------------------------------------------------------
 
     @property
     def tracks(self) -> list[str]:
         """Names of the tracks, sorted."""
         return json.loads(self._get(_COMPLETE) or b"[]")
 
-    def _record_bytes(self) -> tuple[int, int]:
-        return 2 * self.metadata.channels, 4 * len(self.metadata.sources)
+    @property
+    def _frame_bytes(self) -> int:
+        return 2 * self._values + 4 * len(self.metadata.sources)
 
     def lengths(self) -> list[int]:
         """Frames of each track, in the order of `tracks`."""
         with self._lmdb.begin(buffers=True) as transaction:
             sizes = [len(transaction.get(track.encode())) for track in self.tracks]
-        return [size // sum(self._record_bytes()) for size in sizes]
+        return [size // self._frame_bytes for size in sizes]
 
-    def crop(self, track: str, start: int, frames: int) -> np.ndarray:
-        """Latents of a passage, `(channels, frames)`, float32; shorter where the track ends."""
-        channels = self.metadata.channels
+    def crop(self, track: str, start: int, frames: int | None) -> np.ndarray:
+        """A passage as float32; shorter where the track ends, which it does after `None` frames.
+
+        Latents are `(channels, frames)`, stems are `(n_src, frames * hop)`.
+        """
         with self._lmdb.begin(buffers=True) as transaction:
             record = transaction.get(track.encode())
-            total = len(record) // sum(self._record_bytes())
-            latents = np.frombuffer(record, "<f2", channels * total).reshape(total, channels)
-            return latents[start : start + frames].T.astype(np.float32)
+            total = len(record) // self._frame_bytes
+            end = total if frames is None else min(total, start + frames)
+            signal = np.frombuffer(record, "<f2", self._values * total)
+            return self._slice(signal, start, end).astype(np.float32)
+
+    def whole(self, track: str) -> np.ndarray:
+        """All of a track; see `crop`."""
+        return self.crop(track, 0, None)
 
     def power(self, track: str) -> np.ndarray:
         """Mean square of each source in each frame, `(n_src, frames)`, float32."""
         with self._lmdb.begin(buffers=True) as transaction:
             record = transaction.get(track.encode())
-            total = len(record) // sum(self._record_bytes())
-            offset = self._record_bytes()[0] * total
-            return np.frombuffer(record, "<f4", offset=offset).reshape(-1, total).copy()
+            total = len(record) // self._frame_bytes
+            power = np.frombuffer(record, "<f4", offset=2 * self._values * total)
+            return power.reshape(-1, total).copy()
+
+
+class LatentCache(TrackCache):
+    """Latents of mixtures, stored time-major, so that a crop is one contiguous read."""
+
+    kind = "latent"
+    metadata: LatentMetadata
+
+    @property
+    def _values(self) -> int:
+        return self.metadata.channels
+
+    def _slice(self, signal: np.ndarray, start: int, end: int) -> np.ndarray:
+        return signal.reshape(-1, self._values)[start:end].T
+
+    def add(self, track: str, latents: np.ndarray, power: np.ndarray) -> None:
+        """Writes a track.
+
+        Args:
+            track: Name of the track.
+            latents: Latents of the mixture, `(channels, frames)`.
+            power: Mean square of each source in each frame, `(n_src, frames)`.
+        """
+        self._add(track, latents.T, power)
 
     def statistics(self, max_tracks: int = 500) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel over the first tracks, `(channels,)` each."""
         count, total, squares = 0, 0.0, 0.0
         for track in self.tracks[:max_tracks]:
-            latents = self.crop(track, 0, 2**31).astype(np.float64)
+            latents = self.whole(track).astype(np.float64)
             count += latents.shape[1]
             total = total + latents.sum(1)
             squares = squares + np.square(latents).sum(1)
         mean = total / count
         return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
+
+
+class StemCache(TrackCache):
+    """Stems as waveforms, which add up to the mixture."""
+
+    kind = "stem"
+    metadata: StemMetadata
+
+    @property
+    def _values(self) -> int:
+        return len(self.metadata.sources) * self.metadata.hop
+
+    def _slice(self, signal: np.ndarray, start: int, end: int) -> np.ndarray:
+        hop = self.metadata.hop
+        return signal.reshape(len(self.metadata.sources), -1)[:, start * hop : end * hop]
+
+    def add(self, track: str, stems: np.ndarray, power: np.ndarray) -> None:
+        """Writes a track.
+
+        Args:
+            track: Name of the track.
+            stems: Waveforms `(n_src, frames * hop)`.
+            power: Mean square of each source in each frame, `(n_src, frames)`.
+        """
+        self._add(track, stems, power)

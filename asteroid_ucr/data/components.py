@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from asteroid_ucr.data.cache import LatentCache
-from asteroid_ucr.separator import UCRSeparator
 
 
 class ComponentCache:
     """Reads like a `LatentCache`, and gives component latents instead of the mixture's.
 
-    They are encoded when it is made, track by track, and kept in memory: a component latent of the
-    paper's kind takes 1 MB for an hour of music.
+    They are encoded track by track when the cache is made, and kept in memory: a component latent
+    of the paper's size takes 1 MB per hour of music.
 
     Args:
-        cache: of the mixtures.
-        model: whose encoder is used.
-        device: to encode on.
+        cache: Latents of the mixtures.
+        encode: Maps latents `(1, channels, frames)` to component latents `(1, n_src, latent_dim,
+            frames)`, on any device.
     """
 
-    def __init__(self, cache: LatentCache, model: UCRSeparator, device: str = "cpu"):
+    def __init__(self, cache: LatentCache, encode: Callable[[Tensor], Tensor]):
         self.path, self.tracks = cache.path, cache.tracks
         self._cache = cache
-        self._latents = {}
-        encode = model.to(device).decomposition.encode
         with torch.no_grad():
-            for track in self.tracks:
-                latents = torch.from_numpy(cache.crop(track, 0, 2**31))[None].to(device)
-                self._latents[track] = encode(latents)[0].cpu().numpy()
-        model.to("cpu")
+            self._latents = {
+                track: encode(torch.from_numpy(cache.whole(track))[None])[0].cpu().numpy()
+                for track in self.tracks
+            }
 
     def lengths(self) -> list[int]:
         """Frames of each track, in the order of `tracks`."""
@@ -42,23 +40,15 @@ class ComponentCache:
         """A passage `(n_src, latent_dim, frames)`, float32; shorter where the track ends."""
         return self._latents[track][..., start : start + frames]
 
+    def whole(self, track: str) -> np.ndarray:
+        """All of a track, `(n_src, latent_dim, frames)`, float32."""
+        return self._latents[track]
+
     def power(self, track: str) -> np.ndarray:
         """Mean square of each source's audio in each frame, `(n_src, frames)`, float32."""
         return self._cache.power(track)
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each component's channels, `(n_src, latent_dim)` each."""
-        every = np.concatenate([self._latents[track] for track in self.tracks], axis=-1)
-        every = every.astype(np.float64)
+        every = np.concatenate(list(self._latents.values()), axis=-1).astype(np.float64)
         return every.mean(-1), every.std(-1)
-
-
-def encoder_digest(model: UCRSeparator) -> str:
-    """Changes whenever the component latents of some mixture would: weights and statistics."""
-    core = model.decomposition
-    state = core.encoder.state_dict() | {"mean": core.latent_mean, "std": core.latent_std}
-    digest = hashlib.sha256(model.codec.fingerprint.encode())
-    for key, value in sorted(state.items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -1,47 +1,47 @@
-"""Random crops of cached latents, each a function of the seed and its index alone."""
+"""Random crops of cached tracks, each a function of a seed and a number alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.cache import LatentCache, StemCache
+from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.utils.errors import UserError
 
 ATTEMPTS = 100  # crops drawn before one with a silent source is accepted
 
 
 class RandomCrops(Dataset):
-    """Crops of a cache's tracks.
+    """An endless sequence of crops of a cache's tracks.
 
-    Item `i` is drawn from a generator seeded with `(seed, first + i)`: it depends neither on the
-    workers nor on what was drawn before, so that training can resume at any item.
+    Crop `i` is drawn from a generator seeded with `(seed, i)`: it depends neither on the workers
+    nor on what was drawn before, so that training can resume at any item. The same seed gives the
+    same passages of latents and of stems.
 
     Args:
-        cache: to draw from.
-        frames: length of a crop.
-        items: length of the data set.
-        seed: of the draws.
-        first: number of the first item.
-        min_rms: a crop in which a source's RMS is below this is drawn again; 0 keeps all.
+        cache: Cache to draw from.
+        frames: Length of a crop.
+        seed: Seed of the draws.
+        min_rms: A crop in which a source's RMS is lower than this is drawn again; 0 keeps all.
 
     Raises:
-        UserError: if no track is as long as a crop.
+        UserError: If no track is as long as a crop.
     """
 
     def __init__(
         self,
-        cache: LatentCache,
+        cache: LatentCache | StemCache | ComponentCache,
         frames: int,
-        items: int,
         seed: int = 0,
-        first: int = 0,
         min_rms: float = 0.0,
     ):
-        self.cache, self.frames, self.items = cache, frames, items
-        self.seed, self.first, self.min_rms = seed, first, min_rms
+        self.cache, self.frames, self.seed, self.min_rms = cache, frames, seed, min_rms
         lengths = np.array(cache.lengths())
         usable = lengths >= frames
         if not usable.any():
@@ -52,24 +52,21 @@ class RandomCrops(Dataset):
         self.tracks = np.array(cache.tracks)[usable]
         self.starts = lengths[usable] - frames + 1  # possible crops of each track
         self.ends = np.cumsum(self.starts)
-        # Cumulative powers make the RMS of any crop two look-ups. They are small: 8 bytes for each
-        # source and frame, against the 256 of the latents.
+        # With cumulative powers, the RMS of any crop takes two look-ups. They need 8 bytes per
+        # source and frame, and the latents 256 per frame.
         self.energy = [self._cumulative(track) for track in self.tracks] if min_rms > 0 else []
 
     def _cumulative(self, track: str) -> np.ndarray:
         power = self.cache.power(track).astype(np.float64)
         return np.pad(np.cumsum(power, axis=1), ((0, 0), (1, 0)))
 
-    def __len__(self) -> int:
-        return self.items
-
-    def __getitem__(self, index: int) -> Tensor:
-        """Latents `(channels, frames)`."""
-        generator = np.random.default_rng([self.seed, self.first + index])
+    def __getitem__(self, number: int) -> Tensor:
+        """A crop: latents `(channels, frames)`, or stems `(n_src, frames * hop)`."""
+        generator = np.random.default_rng([self.seed, number])
         for _ in range(ATTEMPTS):
-            number = generator.integers(self.ends[-1])
-            track = int(np.searchsorted(self.ends, number, side="right"))
-            start = int(number - (self.ends[track] - self.starts[track]))
+            position = generator.integers(self.ends[-1])
+            track = int(np.searchsorted(self.ends, position, side="right"))
+            start = int(position - (self.ends[track] - self.starts[track]))
             if self._audible(track, start):
                 break
         return torch.from_numpy(self.cache.crop(str(self.tracks[track]), start, self.frames))
@@ -80,3 +77,43 @@ class RandomCrops(Dataset):
         energy = self.energy[track]
         power = (energy[:, start + self.frames] - energy[:, start]) / self.frames
         return bool((power >= self.min_rms**2).all())
+
+
+class EpochSampler(Sampler[int]):
+    """The numbers of an epoch's items, so that no item returns in a later epoch.
+
+    Lightning calls `set_epoch`. Several processes take turns: each has every n-th number.
+
+    Args:
+        items: Items of an epoch for each process, or of all processes together with `repeat`.
+        repeat: Give the same items in every epoch, for validation.
+    """
+
+    def __init__(self, items: int, repeat: bool = False):
+        self.items, self.repeat, self.epoch = items, repeat, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch that is iterated over next."""
+        self.epoch = epoch
+
+    def _numbers(self) -> range:
+        rank, world = 0, 1
+        if dist.is_available() and dist.is_initialized():
+            rank, world = dist.get_rank(), dist.get_world_size()
+        if self.repeat:
+            return range(rank, self.items, world)
+        first = self.epoch * self.items * world
+        return range(first + rank, first + self.items * world, world)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers())
+
+    def __len__(self) -> int:
+        return len(self._numbers())
+
+
+def item_loader(
+    items: Dataset, count: int, batch_size: int, workers: int = 0, repeat: bool = False
+) -> DataLoader:
+    """Batches of an endless data set, `count` items in each epoch; see `EpochSampler`."""
+    return DataLoader(items, batch_size, sampler=EpochSampler(count, repeat), num_workers=workers)

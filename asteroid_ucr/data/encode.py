@@ -7,32 +7,96 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from asteroid_ucr.codecs import Codec
-from asteroid_ucr.data.cache import CacheMetadata, LatentCache
+from asteroid_ucr.data.cache import LatentCache, LatentMetadata, StemCache, StemMetadata
 from asteroid_ucr.data.slakh import SourceAudio, Track, load_tracks, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.errors import UserError
 
 
-def cache_metadata(
+def latent_metadata(
     root: str | Path, split: str, codec: Codec, sources: Sequence[str], mix: str
-) -> CacheMetadata:
-    """What the cache of this split, codec and mixture must say of itself."""
-    return CacheMetadata(
-        dataset=Path(root).resolve().name,
-        split=split,
-        codec=codec.fingerprint,
-        frame_rate=codec.frame_rate,
-        channels=codec.channels,
-        sources=tuple(sources),
-        mix=mix,
-    )
+) -> LatentMetadata:
+    """Metadata of the cache of a split's mixtures in a codec's latents."""
+    name = Path(root).resolve().name
+    shape = (codec.fingerprint, codec.frame_rate, codec.channels)
+    return LatentMetadata(name, split, *shape, tuple(sources), mix)
+
+
+def stem_metadata(root: str | Path, split: str, sources: Sequence[str], mix: str) -> StemMetadata:
+    """Metadata of the cache of a split's stems, whose frames are as long as latent frames."""
+    return StemMetadata(Path(root).resolve().name, split, MASK_RATE, MASK_HOP, tuple(sources), mix)
+
+
+@torch.no_grad()
+def encode_split(
+    root: str | Path,
+    split: str,
+    path: str | Path,
+    codec: Codec,
+    sources: Sequence[str],
+    mix: str = "sum",
+    allow_shared_midi: bool = False,
+    workers: int = 0,
+) -> list[str]:
+    """Encodes the mixtures of a split, each at the training level (`level_gain`).
+
+    Tracks that are in the cache already are kept.
+
+    Args:
+        root: Root of the Slakh tree.
+        split: "train", "validation" or "test".
+        path: Folder of the cache.
+        codec: Codec on the device to encode on.
+        sources: Sources that make up the mixture; tracks that lack one are not used.
+        mix: Mixing policy; see `read_sources`.
+        allow_shared_midi: See `load_tracks`.
+        workers: Processes that read audio.
+
+    Returns:
+        A sentence for each track that could not be read.
+
+    Raises:
+        UserError: If the tree or the cache cannot be used, or no track can be read.
+    """
+    device = next(codec.buffers()).device
+
+    def encode(item: SourceAudio) -> Tensor:
+        mixture = item.mixture.to(device)
+        return codec.encode((mixture * level_gain(mixture))[None, None])[0].cpu()
+
+    metadata = latent_metadata(root, split, codec, sources, mix)
+    cache = LatentCache(path, metadata, write=True)
+    return _fill(cache, root, encode, codec.sample_rate, codec.hop, allow_shared_midi, workers)
+
+
+def store_stems(
+    root: str | Path,
+    split: str,
+    path: str | Path,
+    sources: Sequence[str],
+    mix: str = "sum",
+    allow_shared_midi: bool = False,
+    workers: int = 0,
+) -> list[str]:
+    """Caches the stems of a split, for models that train on waveforms or with labels.
+
+    The stems add up to the mixture, at the level of `encode_split`. Arguments, result and errors
+    are those of `encode_split`.
+    """
+
+    def scaled(item: SourceAudio) -> Tensor:
+        share = 1 if item.mix == "sum" else 1 / len(sources)
+        stems = share * item.references * level_gain(item.mixture)
+        return _framed(stems, MASK_HOP).flatten(1)
+
+    cache = StemCache(path, stem_metadata(root, split, sources, mix), write=True)
+    return _fill(cache, root, scaled, MASK_RATE, MASK_HOP, allow_shared_midi, workers)
 
 
 class _TrackAudio(Dataset):
@@ -52,135 +116,33 @@ class _TrackAudio(Dataset):
             return error
 
 
-def stem_metadata(root: str | Path, split: str, sources: Sequence[str], mix: str) -> CacheMetadata:
-    """What a cache of stems must say of itself: a frame holds 320 samples of each source."""
-    return CacheMetadata(
-        dataset=Path(root).resolve().name,
-        split=split,
-        codec="stems",
-        frame_rate=MASK_RATE / MASK_HOP,
-        channels=MASK_HOP * len(sources),
-        sources=tuple(sources),
-        mix=mix,
-    )
-
-
-@torch.no_grad()
-def encode_split(
-    root: str | Path,
-    split: str,
-    path: str | Path,
-    codec: Codec,
-    sources: Sequence[str],
-    mix: str = "sum",
-    allow_shared_midi: bool = False,
-    workers: int = 0,
-) -> list[str]:
-    """Encodes the mixtures of a split; tracks that are in the cache already are kept.
-
-    Each track's mixture is brought to the training level (`asteroid_ucr.utils.audio.level_gain`) first.
-
-    Args:
-        root: of the Slakh tree.
-        split: "train", "validation" or "test".
-        path: folder of the cache.
-        codec: on the device to encode on.
-        sources: that make up the mixture; tracks that lack one are not used.
-        mix: mixing policy; see `read_sources`.
-        allow_shared_midi: see `load_tracks`.
-        workers: processes that read audio.
-
-    Returns:
-        A sentence for each track that could not be read.
-
-    Raises:
-        UserError: if the tree or the cache cannot be used, or no track can be read.
-    """
-    device = next(codec.buffers()).device
-
-    def encode(item: SourceAudio) -> Tensor:
-        mixture = item.mixture.to(device)
-        return codec.encode((mixture * level_gain(mixture))[None, None])[0].cpu()
-
-    metadata = cache_metadata(root, split, codec, sources, mix)
-    return _fill(root, path, metadata, encode, codec.hop, allow_shared_midi, workers)
-
-
-def store_stems(
-    root: str | Path,
-    split: str,
-    path: str | Path,
-    sources: Sequence[str],
-    mix: str = "sum",
-    allow_shared_midi: bool = False,
-    workers: int = 0,
-) -> list[str]:
-    """Caches the sources themselves, for models that train on waveforms or with labels.
-
-    A frame holds the 320 samples of each source that a latent frame spans, so that crops of a seed
-    are the same passages as those of a cache of latents. The stems add up to the mixture, at the
-    level of `encode_split`.
-
-    Args:
-        root: as for `encode_split`, like all others.
-        split: "train", "validation" or "test".
-        path: folder of the cache.
-        sources: to store.
-        mix: mixing policy.
-        allow_shared_midi: see `load_tracks`.
-        workers: processes that read audio.
-
-    Returns:
-        A sentence for each track that could not be read.
-
-    Raises:
-        UserError: as `encode_split` does.
-    """
-
-    def frames(item: SourceAudio) -> Tensor:
-        share = 1 if item.mix == "sum" else 1 / len(sources)
-        stems = share * item.references * level_gain(item.mixture)
-        return rearrange(_framed(stems), "n t h -> (n h) t")
-
-    metadata = stem_metadata(root, split, sources, mix)
-    return _fill(root, path, metadata, frames, MASK_HOP, allow_shared_midi, workers)
-
-
-def stems_of(batch: Tensor, sources: int) -> Tensor:
-    """Crops of a cache of stems as waveforms: `(batch, n_src, time)`."""
-    return rearrange(batch, "b (n h) t -> b n (t h)", n=sources)
-
-
-def _framed(stems: Tensor, hop: int = MASK_HOP) -> Tensor:
+def _framed(stems: Tensor, hop: int) -> Tensor:
     """`(n_src, time)` to `(n_src, frames, hop)`, the last frame padded with zeros."""
     return F.pad(stems, (0, -stems.shape[-1] % hop)).unfold(-1, hop, hop)
 
 
 def _fill(
+    cache: LatentCache | StemCache,
     root: str | Path,
-    path: str | Path,
-    metadata: CacheMetadata,
-    encode: Callable[[SourceAudio], Tensor],
+    convert: Callable[[SourceAudio], Tensor],
+    sample_rate: int,
     hop: int,
     allow_shared_midi: bool,
     workers: int,
 ) -> list[str]:
-    """Adds what is missing to a cache and marks it as complete; see `encode_split`."""
-    split, sources = metadata.split, metadata.sources
+    """Adds what is missing to a cache, and marks it as complete; see `encode_split`."""
+    split, sources, mix = cache.metadata.split, cache.metadata.sources, cache.metadata.mix
     tracks = load_tracks(root, split, allow_shared_midi, sources)
-    cache = LatentCache(path, metadata, write=True)
     missing = [track for track in tracks if track.name not in cache]
-    rate = round(metadata.frame_rate * hop)
-    audio = DataLoader(
-        _TrackAudio(missing, sources, rate, metadata.mix), batch_size=None, num_workers=workers
-    )
+    items = _TrackAudio(missing, sources, sample_rate, mix)
+    audio = DataLoader(items, batch_size=None, num_workers=workers)
     failures = []
     for track, item in tqdm(zip(missing, audio, strict=True), total=len(missing), desc=split):
         if isinstance(item, UserError):
             failures.append(str(item))
             continue
         power = _framed(item.references, hop).square().mean(-1)
-        cache.add(track.name, encode(item).numpy(), power.numpy())
+        cache.add(track.name, convert(item).numpy(), power.numpy())
     done = [track.name for track in tracks if track.name in cache]
     if not done:
         raise UserError(f"No track of the split {split!r} of {root} could be read: {failures[0]}")

@@ -26,7 +26,7 @@ from asteroid_ucr.reports.score_tables import (
 )
 from asteroid_ucr.reports.tables import TEMPLATES
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.training.train_prior import FOLDER as PRIOR_FOLDER
+from asteroid_ucr.training.prior import FOLDER as PRIOR_FOLDER
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import read_audio
 from asteroid_ucr.utils.errors import UserError

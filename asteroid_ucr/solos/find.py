@@ -141,7 +141,7 @@ class _Windows:
         features, halves = [], []
         for place, (kind, cache) in enumerate(caches.items()):
             for number, track in enumerate(cache.tracks[place :: len(caches)]):
-                latents = cache.crop(track, 0, 2**31)
+                latents = cache.whole(track)
                 for start in range(0, latents.shape[1] - WINDOW + 1, HOP):
                     window = latents[:, start : start + WINDOW]
                     if window.mean() >= _QUIET:
@@ -172,7 +172,7 @@ class _Windows:
         shares = []
         for kind, track, start in ((w.kind, w.track, w.start) for w in self.windows):
             if (kind, track) not in tracks:
-                latents = torch.from_numpy(self._caches[kind].crop(track, 0, 2**31))[None]
+                latents = torch.from_numpy(self._caches[kind].whole(track))[None]
                 tracks[kind, track] = model.select(kind).latent_energy(latents)[0]
             energy = tracks[kind, track][:, start : start + WINDOW].sum(-1)
             shares.append((energy / energy.sum().clamp(min=1e-9)).numpy())

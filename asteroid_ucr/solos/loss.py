@@ -1,71 +1,49 @@
-"""Training on mixtures, and on sums of solos, whose components are known."""
+"""The loss on sums of solos, whose components are known."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from asteroid_ucr.codecs import Codec
-from asteroid_ucr.training.system import DecompositionSystem
-from asteroid_ucr.utils.seeding import generator_for
+from asteroid_ucr.separator import UCRSeparator
 
 
-class SoloSystem(DecompositionSystem):
-    """Trains on mixtures, and on sums of solos, whose components are known.
-
-    A training batch has "mixtures" `(batch, channels, frames)` and "solos" `(batch, 1 + n_src,
-    channels, frames)`, sums and their components. Every item weighs the same.
+def solo_loss(
+    model: UCRSeparator, solos: Tensor, generator: torch.Generator, mask_weight: float
+) -> Tensor:
+    """The loss where components are known: errors of their latents and of soft masks.
 
     Args:
-        *system: arguments of `DecompositionSystem`.
-        mask_weight: of `mask_loss`, which is added for the sums.
+        model: Model in training.
+        solos: Latents of sums and of their components, `(batch, 1 + n_src, channels, frames)`.
+        generator: Source of noise and α.
+        mask_weight: Weight of `mask_loss`.
     """
-
-    def __init__(self, *system: Any, mask_weight: float):
-        super().__init__(*system)
-        self.mask_weight = mask_weight
-
-    def common_step(
-        self, batch: Tensor | dict[str, Tensor], batch_nb: int, train: bool = True
-    ) -> Tensor:
-        """The loss on a batch; validation is that of mixtures alone."""
-        if not isinstance(batch, dict):
-            return super().common_step(batch, batch_nb, train)
-        mixtures, solos = batch["mixtures"], batch["solos"]
-        on_mixtures = super().common_step(mixtures, batch_nb, train)
-        generator = generator_for(self.seed, 2, self.global_step, self.global_rank)
-        on_solos = self.solo_loss(solos, generator)
-        return torch.lerp(on_mixtures, on_solos, len(solos) / (len(solos) + len(mixtures)))
-
-    def solo_loss(self, solos: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss on sums of solos and their components."""
-        model = self.model
-        noise = torch.randn(solos[:, 0].shape, generator=generator).to(solos)
-        alpha = torch.rand(len(solos), generator=generator)
-        # Half of the items are spent on the blend that separation starts from.
-        starts = torch.rand(len(solos), generator=generator) < 0.5
-        alpha = torch.where(starts, model.alpha_start, alpha).to(solos)
-        sums, components = solos[:, 0], solos[:, 1:]
-        loss, estimates = model.decomposition.component_loss(sums, components, noise, alpha)
-        if not model.codec.has_power:  # there are no masks without spectra
-            return loss
-        return loss + self.mask_weight * mask_loss(model.codec, estimates, components, sums)
+    sums, components = solos[:, 0], solos[:, 1:]
+    noise = torch.randn(sums.shape, generator=generator).to(solos)
+    alpha = torch.rand(len(solos), generator=generator)
+    # Half of the items are spent on the blend that separation starts from.
+    starts = torch.rand(len(solos), generator=generator) < 0.5
+    alpha = torch.where(starts, model.alpha_start, alpha).to(solos)
+    loss, estimates = model.decomposition.component_loss(sums, components, noise, alpha)
+    if not model.codec.has_power:  # there are no masks without spectra
+        return loss
+    return loss + mask_weight * mask_loss(model.codec, estimates, components, sums)
 
 
 def mask_loss(codec: Codec, estimates: Tensor, components: Tensor, mixture: Tensor) -> Tensor:
-    """How far soft masks from the estimates are from the components', where the energy is.
+    """Error of the soft masks made from the estimates, weighted by energy.
 
-    What separation uses of the estimates is each one's share of their total power, and what a wrong
-    share costs is as loud as the mixture there: mean of P·(mask − true mask)², P being the
-    mixture's power divided by its mean over the item.
+    Separation uses each estimate's share of their total power. A wrong share is as loud as the
+    mixture there: the loss is the mean of P·(mask − true mask)², where P is the mixture's power
+    divided by its mean over the item.
 
     Args:
-        codec: whose latents have power.
-        estimates: latents `(batch, n_src, channels, frames)`.
-        components: latents of the true components, of the same shape.
-        mixture: latents of their sum, `(batch, channels, frames)`.
+        codec: Codec whose latents have power.
+        estimates: Latents `(batch, n_src, channels, frames)`.
+        components: Latents of the true components, of the same shape.
+        mixture: Latents of their sum, `(batch, channels, frames)`.
 
     Returns:
         A scalar, 0 for perfect masks.

@@ -12,51 +12,38 @@ from torch.utils.data import Dataset
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.utils.audio import level_gain
 
-FRAMES = 80  # of an item: a window of a solo, whose pitch can be raised by three semitones
-SEMITONES = 3.0  # transposed by at most so much, as a change of speed
+FRAMES = 80  # of an item: a window of a solo, minus what raising its pitch by 3 semitones takes
+SEMITONES = 3.0  # largest transposition, made by a change of speed
 EQUALISER_DB, KNOTS, LOWEST_HZ = 4.0, 8, 40.0  # a random curve over log frequency
-GAIN_DB = 6.0  # each instrument is so much louder or softer at most
+GAIN_DB = 6.0  # largest change of an instrument's level
 LEVEL_DB = 3.0  # spread of the sum's level
 SILENT = 0.25  # share of instruments that pause: sums of two of three are as common as of all
 
 
 class SoloSums(Dataset):
-    """Mixtures that are composed of solos of different songs, with their components.
+    """An endless sequence of mixtures that are composed of solos of different songs.
 
-    Item `i` is drawn from a generator seeded with `(seed, first + i)`, like those of `RandomCrops`.
-    A corpus has few solos and many sounds that are none of them: each component is transposed,
-    equalised and scaled at random, as in the training of supervised models.
+    Item `i` is drawn from a generator seeded with `(seed, i)`, like those of `RandomCrops`. A
+    corpus has few solos of few sounds: each component is transposed, equalised and scaled at
+    random, as in the training of supervised models.
 
     Args:
-        codec: encodes the sums and their components.
-        solos: passages of each component's instrument, from `read_solos`.
-        seed: of the draws.
-        items: length of the data set.
-        first: number of the first item.
+        codec: Codec of the sums and their components.
+        solos: Passages of each component's instrument, from `read_solos`.
+        seed: Seed of the draws.
     """
 
-    def __init__(
-        self,
-        codec: Codec,
-        solos: Sequence[Sequence[np.ndarray]],
-        seed: int,
-        items: int,
-        first: int = 0,
-    ):
-        self.codec, self.solos = codec, solos
-        self.seed, self.items, self.first = seed, items, first
+    def __init__(self, codec: Codec, solos: Sequence[Sequence[np.ndarray]], seed: int):
+        self.codec, self.solos, self.seed = codec, solos, seed
         self.samples = FRAMES * codec.hop
         frequency = np.fft.rfftfreq(self.samples, 1 / codec.sample_rate)
         octaves = np.log2(np.maximum(frequency, LOWEST_HZ) / LOWEST_HZ)
         self._knot = octaves / octaves[-1] * (KNOTS - 1)  # of each bin
 
-    def __len__(self) -> int:
-        return self.items
-
     @torch.no_grad()
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, number: int) -> Tensor:
         """Latents of the sum and of its components, `(1 + n_src, channels, FRAMES)`."""
-        generator = np.random.default_rng([self.seed, self.first + index, 1])
+        generator = np.random.default_rng([self.seed, number, 1])
         components = np.stack([self._component(passages, generator) for passages in self.solos])
         silent = generator.random(len(components)) < SILENT
         silent[generator.integers(len(components))] = False

@@ -1,1 +1,1 @@
-"""Lightning systems and the training loop around them."""
+"""Training: one loop, and a file for each kind of model."""

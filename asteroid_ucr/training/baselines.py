@@ -1,150 +1,139 @@
-"""Trains what the decomposition is compared with, on crops of the same passages."""
+"""Trains the baselines, on crops of the same passages as the decomposition.
+
+To add a baseline, write its network and an entry of `BASELINES`. The command line, the evaluation
+and `run.sh` read that table.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from asteroid.losses import MixITLossWrapper, multisrc_neg_snr
 from einops import rearrange
-from jsonargparse import Namespace
 from torch import Tensor
 
 from asteroid_ucr.base import SeparatorModel
-from asteroid_ucr.baselines.config import ConvTasNetRecipe, HDemucsRecipe
-from asteroid_ucr.baselines.neural import ConvTasNetSeparator, HDemucsSeparator
-from asteroid_ucr.config import RecipeConfig, TrainingConfig, parse_recipe, recipe_parser
-from asteroid_ucr.data.cache import LatentCache
-from asteroid_ucr.data.encode import stem_metadata, stems_of
-from asteroid_ucr.solos.loss import SoloSystem
-from asteroid_ucr.training.system import StepwiseSystem
-from asteroid_ucr.training.train import build_model, cache_folder, latent_caches, train_model
+from asteroid_ucr.baselines.neural import ConvTasNetSeparator, HDemucsSeparator, WaveSeparator
+from asteroid_ucr.config import ModelConfig, RecipeConfig, open_cache
+from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.solos.loss import solo_loss
+from asteroid_ucr.training.decomposition import build_model
+from asteroid_ucr.training.loop import (
+    Loss,
+    TrainingSystem,
+    crop_loaders,
+    fit,
+    start_run,
+)
 from asteroid_ucr.utils.errors import UserError
 
 
-class SupervisedSystem(StepwiseSystem):
-    """Stems as targets, in a known order: no permutation is looked for."""
+def supervised(criterion: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """A loss with stems as targets, in a known order: no permutation is searched for.
 
-    def common_step(self, batch: Tensor, batch_nb: int, train: bool = True) -> Tensor:
-        """The loss on a batch of stems."""
-        stems = stems_of(batch, self.model.n_src)
-        return self.loss_func(self.model(stems.sum(1, keepdim=True)), stems).mean()
-
-
-class MixITSystem(StepwiseSystem):
-    """Mixtures of two mixtures, whose outputs must add up to each (Wisdom et al. 2020).
-
-    The stems of a crop are used for nothing but to add them up.
+    Args:
+        criterion: Maps estimates and stems `(batch, n_src, time)` to a scalar or a batch of them.
     """
 
-    def common_step(self, batch: Tensor, batch_nb: int, train: bool = True) -> Tensor:
-        """The loss on a batch of at least two crops, each mixed with the next."""
-        mixtures = stems_of(batch, self.model.n_src).sum(1)
-        pairs = torch.stack([mixtures, mixtures.roll(1, dims=0)], dim=1)
-        parts = self.model.components(pairs.sum(1, keepdim=True))
-        return self.loss_func(parts, pairs)
+    def loss(model: WaveSeparator, stems: Tensor, generator: torch.Generator) -> Tensor:
+        return criterion(model(stems.sum(1, keepdim=True)), stems).mean()
+
+    return loss
 
 
-class TwinSystem(SoloSystem):
+def mixit_loss(model: WaveSeparator, stems: Tensor, generator: torch.Generator) -> Tensor:
+    """Separates mixtures of two mixtures into parts that add up to each (Wisdom et al. 2020).
+
+    Each crop of the batch is mixed with the next. The stems are only added up.
+    """
+    mixtures = stems.sum(1)
+    pairs = torch.stack([mixtures, mixtures.roll(1, dims=0)], dim=1)
+    parts = model.components(pairs.sum(1, keepdim=True))
+    return MixITLossWrapper(multisrc_neg_snr)(parts, pairs)
+
+
+def twin_loss(
+    model: UCRSeparator, stems: Tensor, generator: torch.Generator, mask_weight: float
+) -> Tensor:
     """Our own network with the stems' latents as targets: what labels alone would buy.
 
-    It is shown what ours is shown, the mixture blended with noise, and is asked for the sources;
+    The network sees what ours sees, the mixture blended with noise, and has to render the sources;
     the composition has no part in it.
     """
-
-    def common_step(self, batch: Tensor, batch_nb: int, train: bool = True) -> Tensor:
-        """The loss on a batch of stems."""
-        stems = stems_of(batch, self.model.n_src)
-        # Spectra need more digits than mixed precision has.
-        with torch.no_grad(), torch.autocast(stems.device.type, enabled=False):
-            waves = torch.cat([stems.sum(1, keepdim=True), stems], dim=1)
-            latents = self.model.codec.encode(rearrange(waves, "b n t -> (b n) 1 t"))
-        latents = rearrange(latents, "(b n) c t -> b n c t", b=len(stems))
-        return self.solo_loss(latents, self.generator(batch_nb, train))
+    # Spectra need more digits than mixed precision has.
+    with torch.no_grad(), torch.autocast(stems.device.type, enabled=False):
+        waves = torch.cat([stems.sum(1, keepdim=True), stems], dim=1)
+        latents = model.codec.encode(rearrange(waves, "b n t -> (b n) 1 t"))
+    latents = rearrange(latents, "(b n) c t -> b n c t", b=len(stems))
+    return solo_loss(model, latents, generator, mask_weight)
 
 
-def _conv_tasnet(config: ConvTasNetRecipe) -> SeparatorModel:
-    return ConvTasNetSeparator(config.data.sources, **asdict(config.model))
-
-
-def _conv_tasnet_mixit(config: ConvTasNetRecipe) -> SeparatorModel:
+def _mixit_network(sources: list[str], **options: Any) -> ConvTasNetSeparator:
     # Enough outputs for the sources of both mixtures.
-    sources = config.data.sources
-    options = asdict(config.model)
     return ConvTasNetSeparator(sources, outputs=2 * len(sources), consistent=True, **options)
-
-
-def _hdemucs(config: HDemucsRecipe) -> SeparatorModel:
-    return HDemucsSeparator(config.data.sources, **asdict(config.model))
-
-
-def _twin(config: RecipeConfig) -> SeparatorModel:
-    model = build_model(config)
-    statistics = latent_caches(config)[0].statistics()
-    model.decomposition.set_statistics(*map(torch.from_numpy, statistics))
-    return model
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A model to compare with, and how it is trained.
+    """A trainable model to compare with.
 
     Attributes:
-        label: name for people.
-        group: of its row, one of `asteroid_ucr.evaluation.rows.GROUPS`.
-        note: what it is, in half a sentence.
-        recipe: the class of its configuration.
-        build: makes the untrained model.
-        system: makes what makes the Lightning system, of the training's settings.
+        label: Name for people.
+        group: Group of its row, one of `asteroid_ucr.evaluation.rows.GROUPS`.
+        note: What it is, in half a sentence.
+        options: Class whose arguments are the options of the section `model`.
+        loss: Maps a model, stems `(batch, n_src, time)` and a generator to a scalar.
+        build: Makes the untrained model of the sources and the options; None calls `options`.
+        shortest_batch: Smallest batch that the loss takes.
     """
 
     label: str
     group: str
     note: str
-    recipe: type[RecipeConfig]
-    build: Callable[..., SeparatorModel]
-    system: Callable[[TrainingConfig], Callable[..., StepwiseSystem]]
+    options: type
+    loss: Loss
+    build: Callable[..., SeparatorModel] | None = None
+    shortest_batch: int = 1
 
 
 BASELINES = {
+    "twin": Baseline(
+        "Supervised twin",
+        "supervised",
+        "this package's network with the stems' latents as targets",
+        ModelConfig,
+        twin_loss,
+    ),
     "convtasnet": Baseline(
         "Conv-TasNet",
         "supervised",
         "Asteroid's Conv-TasNet trained on stems, negative SNR",
-        ConvTasNetRecipe,
-        _conv_tasnet,
-        lambda _: partial(SupervisedSystem, loss_func=multisrc_neg_snr),
+        ConvTasNetSeparator,
+        supervised(multisrc_neg_snr),
     ),
     "hdemucs": Baseline(
         "HDemucs",
         "supervised",
         "torchaudio's Hybrid Demucs trained on stems, L1",
-        HDemucsRecipe,
-        _hdemucs,
-        lambda _: partial(SupervisedSystem, loss_func=F.l1_loss),
-    ),
-    "twin": Baseline(
-        "Supervised twin",
-        "supervised",
-        "this package's network with the stems' latents as targets",
-        RecipeConfig,
-        _twin,
-        lambda training: partial(TwinSystem, mask_weight=training.mask_weight),
+        HDemucsSeparator,
+        supervised(F.l1_loss),
     ),
     "convtasnet_mixit": Baseline(
         "Conv-TasNet, MixIT",
         "unsupervised",
         "Asteroid's Conv-TasNet trained on mixtures of two mixtures; which outputs make up which "
         "source is fitted on validation clips, as ours is",
-        ConvTasNetRecipe,
-        _conv_tasnet_mixit,
-        lambda _: partial(MixITSystem, loss_func=MixITLossWrapper(multisrc_neg_snr)),
+        ConvTasNetSeparator,
+        mixit_loss,
+        _mixit_network,
+        shortest_batch=2,
     ),
 }
 
@@ -153,78 +142,56 @@ def find_baseline(kind: str) -> Baseline:
     """Looks a baseline up by name.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: If there is no baseline of that name.
     """
     if kind not in BASELINES:
         raise UserError(f"There is no baseline {kind!r}: choose one of {', '.join(BASELINES)}.")
     return BASELINES[kind]
 
 
-def stem_folder(config: RecipeConfig, split: str) -> Path:
-    """Where the cache of a split's stems lies, beside the latents of its mixtures."""
-    stems = replace(config, codec=replace(config.codec, name="stems"))
-    return cache_folder(stems, split)
-
-
 def train_baseline(
     kind: str, config: RecipeConfig, exp_dir: str | Path, resume: str = "auto"
 ) -> Path:
-    """Trains a baseline on cached stems; see `asteroid_ucr.training.train.train_model`.
+    """Trains a baseline on cached stems.
 
     Crops of a seed are the passages that the decomposition of that seed is trained on.
 
     Args:
-        kind: a name of `BASELINES`.
-        config: of the class that the baseline asks for.
-        exp_dir: the experiment folder.
-        resume: see `train_model`.
+        kind: Name of an entry of `BASELINES`.
+        config: Configuration, whose section `model` has the options of the baseline.
+        exp_dir: Folder of the experiment, with the files that
+            `asteroid_ucr.training.decomposition.train` writes.
+        resume: "auto", "none" or a checkpoint; see `start_run`.
 
     Returns:
         The path of `best_model.pth`.
 
     Raises:
-        UserError: if there is no such baseline, the caches are missing or foreign, or the folder
-            has another run's files.
+        UserError: If there is no such baseline, the caches are missing or of other data, or the
+            folder has the files of a run with other settings.
     """
-    baseline = find_baseline(kind)
-    data = config.data
-    if kind == "convtasnet_mixit" and config.training.batch_size < 2:
-        raise UserError("MixIT mixes the crops of a batch: set training.batch_size to 2 or more.")
-
-    def build() -> tuple[SeparatorModel, list[LatentCache]]:
-        caches = [
-            LatentCache(
-                stem_folder(config, split), stem_metadata(data.root, split, data.sources, data.mix)
-            )
-            for split in ("train", "validation")
-        ]
-        pl.seed_everything(config.training.seed, verbose=False)
-        return baseline.build(config), caches
-
-    return train_model(kind, config, exp_dir, resume, build, baseline.system(config.training))
-
-
-def parse_baseline(
-    description: str, arguments: Sequence[str] | None = None
-) -> tuple[str, RecipeConfig, Namespace]:
-    """Parses the command line of a script that takes a baseline's name and its configuration.
-
-    Args:
-        description: of the script.
-        arguments: None takes those of the process; the first is the name.
-
-    Returns:
-        The name, the configuration and everything that was parsed.
-
-    Raises:
-        UserError: for an unknown name or option, or a value of the wrong type.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    named = bool(given) and not given[0].startswith("-")
-    recipe = find_baseline(given[0]).recipe if named else RecipeConfig
-    parser = recipe_parser(description, recipe)
-    parser.add_argument("kind", choices=list(BASELINES), help="what to train")
-    parser.add_argument("--exp_dir", help="folder for weights and logs")
-    parser.add_argument("--resume", default="auto", help="auto, none, or a checkpoint")
-    config, options = parse_recipe(parser, given, recipe)
-    return options.kind, config, options
+    baseline, settings = find_baseline(kind), config.training
+    if settings.batch_size < baseline.shortest_batch:
+        raise UserError(
+            f"{baseline.label} mixes the crops of a batch: set training.batch_size to "
+            f"{baseline.shortest_batch} or more."
+        )
+    sections = {name: getattr(config, name) for name in ("data", "codec", "model", "training")}
+    checkpoint = start_run(exp_dir, resume, sections)
+    caches = [open_cache(config, split, "stems") for split in ("train", "validation")]
+    loss = baseline.loss
+    if baseline.options is ModelConfig:
+        model = build_model(config)
+        statistics = open_cache(config, "train").statistics()
+        model.decomposition.set_statistics(*map(torch.from_numpy, statistics))
+        loss = partial(loss, mask_weight=settings.mask_weight)
+    else:
+        pl.seed_everything(settings.seed, verbose=False)
+        model = (baseline.build or baseline.options)(config.data.sources, **config.model)
+    loaders = crop_loaders(*caches, settings, config.data.workers)
+    system = TrainingSystem(model, loss, model.parameters(), settings)
+    budget = fit(system, *loaders, settings, exp_dir, checkpoint)
+    seconds = round(settings.frames / caches[0].metadata.frame_rate, 3)
+    model.budget = {"kind": kind, "crop_seconds": seconds, **budget}
+    model.save(Path(exp_dir) / "best_model.pth")
+    return Path(exp_dir) / "best_model.pth"

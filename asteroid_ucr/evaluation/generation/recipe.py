@@ -8,14 +8,11 @@ from typing import Any
 import torch
 
 from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.config import RecipeConfig
-from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.config import RecipeConfig, open_cache
 from asteroid_ucr.data.clips import slakh_clips
 from asteroid_ucr.data.components import ComponentCache
-from asteroid_ucr.data.encode import cache_metadata
 from asteroid_ucr.evaluation.generation.evaluate import evaluate_generation
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.training.train import cache_folder
 from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 
@@ -38,10 +35,9 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
-    device = pick_device()
-    expected = cache_metadata(data.root, "train", model.codec, data.sources, data.mix)
-    cache = ComponentCache(LatentCache(cache_folder(config, "train"), expected), model, device)
-    latents = [torch.from_numpy(cache.crop(t, 0, 2**31)) for t in cache.tracks]
+    cache = open_cache(config, "train", codec=model.codec)
+    cache = ComponentCache(cache, model.decomposition.encode)
+    latents = [torch.from_numpy(cache.whole(track)) for track in cache.tracks]
     train, test = (
         list(
             slakh_clips(
@@ -59,5 +55,5 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     own = config.codec.options() if settings.embedding == config.codec.name else {}
     unquantised = {"bandwidth": 0.0} if settings.embedding == "encodec_24khz" else {}
     embedding = build_codec(settings.embedding, **{**own, **unquantised})
-    model = model.to(device)
+    model = model.to(pick_device())
     return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding)

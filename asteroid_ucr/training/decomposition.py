@@ -1,0 +1,130 @@
+"""Trains the decomposition model, from cached latents to `best_model.pth`.
+
+Bindi & Esling 2024, section 3. It learns from the latents of mixtures alone: the components that
+the denoiser renders from the encoder's latents have to compose to the mixture. With
+`training.solo_share`, a part of each batch are sums of solos, whose components are known
+(`asteroid_ucr.solos`); that goes beyond the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import CombinedLoader
+from torch import Tensor
+
+from asteroid_ucr.config import RecipeConfig, open_cache
+from asteroid_ucr.data.crops import item_loader
+from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.solos.library import read_solos
+from asteroid_ucr.solos.loss import solo_loss
+from asteroid_ucr.solos.sums import SoloSums
+from asteroid_ucr.training.loop import TrainingSystem, crop_loaders, fit, start_run
+from asteroid_ucr.utils.errors import UserError
+
+
+def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Path:
+    """Trains a decomposition on the latents of mixtures.
+
+    The experiment folder gets `conf.yml`, `checkpoints/` (best and last), `logs/` (CSV) and
+    `best_model.pth`: the averaged weights, with the budget of the training.
+
+    Args:
+        config: Configuration of the recipe.
+        exp_dir: Folder of the experiment.
+        resume: "auto", "none" or a checkpoint; see `start_run`.
+
+    Returns:
+        The path of `best_model.pth`.
+
+    Raises:
+        UserError: If the caches or the solos are missing or of other data, or the folder has the
+            files of a run with other settings.
+    """
+    settings, workers = config.training, config.data.workers
+    if not 0 <= settings.solo_share < 1:
+        raise UserError(
+            f"training.solo_share is {settings.solo_share}: give 0, or a share of less than 1."
+        )
+    sections = {name: getattr(config, name) for name in ("data", "codec", "model", "training")}
+    checkpoint = start_run(exp_dir, resume, sections)
+
+    # Model: standardises latents by the statistics of the training mixtures.
+    caches = [open_cache(config, split) for split in ("train", "validation")]
+    model = build_model(config)
+    model.decomposition.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
+
+    # Data: batches of mixtures, or of mixtures and sums of solos.
+    summed = min(round(settings.solo_share * settings.batch_size), settings.batch_size - 1)
+    batches, validation = crop_loaders(*caches, settings, workers, settings.batch_size - summed)
+    if summed:
+        sums = SoloSums(config.codec.build(), solos_of(config), settings.seed)
+        count = settings.epoch_steps * settings.accumulate * summed
+        solos = item_loader(sums, count, summed, workers)
+        batches = CombinedLoader({"mixtures": batches, "solos": solos}, "min_size")
+
+    # Training. A lower mixture loss does not mean better separation, so runs with solos keep the
+    # last epoch.
+    loss = partial(loss_step, mask_weight=settings.mask_weight)
+    system = TrainingSystem(model, loss, model.parameters(), settings)
+    keep = "last" if summed else "best"
+    budget = fit(system, batches, validation, settings, exp_dir, checkpoint, keep)
+    seconds = round(settings.frames / model.codec.frame_rate, 3)
+    model.budget = {"kind": "ucr", "crop_seconds": seconds, **budget}
+    model.save(Path(exp_dir) / "best_model.pth")
+    return Path(exp_dir) / "best_model.pth"
+
+
+def loss_step(
+    model: UCRSeparator,
+    batch: Tensor | dict[str, Tensor],
+    generator: torch.Generator,
+    mask_weight: float = 0.0,
+) -> Tensor:
+    """The decomposition's loss on a batch, in which every item weighs the same.
+
+    Args:
+        model: Model in training.
+        batch: Latents of mixtures, `(batch, channels, frames)`; or a dictionary of such "mixtures"
+            and of "solos" `(batch, 1 + n_src, channels, frames)`, sums and their components.
+        generator: Source of noise and α.
+        mask_weight: Weight of the mask loss on sums of solos.
+    """
+    mixtures = batch["mixtures"] if isinstance(batch, dict) else batch
+    noise = torch.randn(mixtures.shape, generator=generator).to(mixtures)
+    alpha = torch.rand(len(mixtures), generator=generator).to(mixtures)
+    loss = model.decomposition.loss(mixtures, noise, alpha)
+    if not isinstance(batch, dict):
+        return loss
+    solos = batch["solos"]
+    on_solos = solo_loss(model, solos, generator, mask_weight)
+    return torch.lerp(loss, on_solos, len(solos) / (len(solos) + len(mixtures)))
+
+
+def build_model(config: RecipeConfig) -> UCRSeparator:
+    """An untrained separator with the weights of the configured seed."""
+    pl.seed_everything(config.training.seed, verbose=False)
+    return UCRSeparator(
+        sources=config.data.sources,
+        codec=config.codec.name,
+        codec_options=config.codec.options(),
+        **asdict(config.model),
+    )
+
+
+def solos_of(config: RecipeConfig) -> list:
+    """Solos of the configured sources, as audio.
+
+    Raises:
+        UserError: If there are none, or the model's composition does not add up power.
+    """
+    if config.model.composition != "power_sum":
+        raise UserError(
+            f"Sums of solos add up as model.composition 'power_sum' does and "
+            f"{config.model.composition!r} does not: choose that, or training.solo_share 0."
+        )
+    return read_solos(config.data.solos, config.data.sources)

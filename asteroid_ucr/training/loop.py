@@ -1,0 +1,236 @@
+"""What every training shares: random streams, averaged weights, and resuming exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from asteroid.engine.system import System
+from pytorch_lightning.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    Timer,
+    WeightAveraging,
+)
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from asteroid_ucr.base import SeparatorModel
+from asteroid_ucr.config import TrainingConfig, record_config
+from asteroid_ucr.data.crops import RandomCrops, item_loader
+from asteroid_ucr.utils.atomic import make_folder
+from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.seeding import generator_for
+
+VALIDATION_SEED = 2**31  # crops unlike those of any training seed
+
+Loss = Callable[[SeparatorModel, Any, torch.Generator], Tensor]
+
+
+class TrainingSystem(System):
+    """Asteroid's `System` with a loss that draws random numbers.
+
+    They come from a generator that is seeded with the seed, the epoch and the batch, so that a
+    resumed run draws what an uninterrupted one does. Validation always draws the same.
+
+    Args:
+        model: Model to train.
+        loss: Maps the model, a batch and a generator to a scalar.
+        parameters: Parameters to optimize.
+        settings: How to train.
+    """
+
+    def __init__(
+        self,
+        model: SeparatorModel,
+        loss: Loss,
+        parameters: Iterable[nn.Parameter],
+        settings: TrainingConfig,
+    ):
+        optimizer = torch.optim.AdamW(
+            parameters, lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s, settings))
+        super().__init__(
+            model, optimizer, loss, None, scheduler={"scheduler": rates, "interval": "step"}
+        )
+        self.seed = settings.seed
+
+    def common_step(self, batch: Any, batch_nb: int, train: bool = True) -> Tensor:
+        """The loss on a batch; Asteroid's hook."""
+        stream = (0, self.current_epoch) if train else (1, 0)
+        generator = generator_for(self.seed, *stream, batch_nb, self.global_rank)
+        return self.loss_func(self.model, batch, generator)
+
+    def training_step(self, batch: Any, batch_nb: int) -> Tensor:
+        """Lightning's hook; logs the loss of each step and its mean over each epoch."""
+        loss = self.common_step(batch, batch_nb)
+        everywhere = {"on_epoch": True, "prog_bar": True, "sync_dist": True}
+        self.log("loss", loss, on_step=True, batch_size=1, **everywhere)  # batches are alike
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_nb: int) -> None:
+        """Lightning's hook; logs the mean loss over the batches of all devices."""
+        loss = self.common_step(batch, batch_nb, train=False)
+        self.log(
+            "val_loss", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(batch)
+        )
+
+
+class WarmEMA(WeightAveraging):
+    """Lightning's weight averaging with an exponential moving average that warms up.
+
+    The decay after `n` updates is min(decay, (1 + n) / (10 + n)), so that a short run's average is
+    not dominated by its first weights. Validation and checkpoints use the average.
+
+    Args:
+        decay: Limit of the decay.
+    """
+
+    def __init__(self, decay: float):
+        def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+            n = float(updates)
+            return torch.lerp(current, averaged, min(decay, (1 + n) / (10 + n)))
+
+        super().__init__(use_buffers=False, avg_fn=average)
+
+
+def learning_rate(step: int, settings: TrainingConfig) -> float:
+    """Factor of the learning rate: linear warm-up, then constant or half a cosine down to zero."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def start_run(exp_dir: str | Path, resume: str, sections: dict[str, Any]) -> Path | None:
+    """Prepares a run's folder: finds the checkpoint to go on from, and records the settings.
+
+    Args:
+        exp_dir: Folder of the run.
+        resume: "auto" goes on from the last checkpoint if there is one; "none" refuses a folder
+            that has one; otherwise the path of a checkpoint.
+        sections: Settings that the run depends on, by section.
+
+    Returns:
+        The checkpoint, or None.
+
+    Raises:
+        UserError: If a named checkpoint is missing, "none" was asked for and there is a run, or the
+            run in the folder has other settings.
+    """
+    folder = make_folder(exp_dir)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if resume not in ("auto", "none"):
+        checkpoint = Path(resume)
+        if not checkpoint.is_file():
+            raise UserError(
+                f"--resume {resume}: there is no such checkpoint; give auto, none or a file."
+            )
+    elif checkpoint.is_file() and resume == "none":
+        raise UserError(f"{folder} holds a run: resume it (auto), or choose another folder.")
+    found = checkpoint if checkpoint.is_file() else None
+    record_config(sections, folder / "conf.yml", found is not None)
+    return found
+
+
+def crop_loaders(
+    train: Any,
+    validation: Any,
+    settings: TrainingConfig,
+    workers: int,
+    batch_size: int | None = None,
+) -> tuple[DataLoader, DataLoader]:
+    """Loaders of random crops for training and validation.
+
+    Args:
+        train: Cache of the training split.
+        validation: Cache of the validation split.
+        settings: How to train.
+        workers: Processes that read data.
+        batch_size: Training crops per batch, if not that of the settings.
+    """
+    crops = RandomCrops(train, settings.frames, settings.seed, settings.min_rms)
+    size = settings.batch_size if batch_size is None else batch_size
+    batches = settings.epoch_steps * settings.accumulate
+    same = RandomCrops(validation, settings.frames, VALIDATION_SEED)
+    return (
+        item_loader(crops, batches * size, size, workers),
+        item_loader(same, settings.validation_items, settings.batch_size, workers, repeat=True),
+    )
+
+
+def fit(
+    system: TrainingSystem,
+    train: Iterable[Any],
+    validation: Iterable[Any],
+    settings: TrainingConfig,
+    exp_dir: str | Path,
+    checkpoint: Path | None,
+    keep: str = "best",
+) -> dict[str, Any]:
+    """Trains, and leaves the averaged weights in the system's model.
+
+    Args:
+        system: Model, loss and optimizer.
+        train: Loader of training batches.
+        validation: Loader of validation batches.
+        settings: How to train.
+        exp_dir: Folder that receives `checkpoints/` (best and last) and `logs/` (CSV).
+        checkpoint: Checkpoint to go on from, or None.
+        keep: "best" takes the weights of the epoch with the lowest validation loss, "last" those
+            of the last epoch.
+
+    Returns:
+        The training's budget: seed, steps, crops per step, parameters, minutes and device.
+    """
+    # Checkpoints hold the optimizer's state and more than tensors; they are this run's own.
+    stored = checkpoint and torch.load(checkpoint, map_location="cpu", weights_only=False)
+    first_epoch = stored["epoch"] + 1 if stored else 0
+    best = ModelCheckpoint(
+        Path(exp_dir) / "checkpoints",
+        "best",
+        monitor="val_loss" if keep == "best" else None,
+        save_last=True,
+        save_on_train_epoch_end=False,  # Lightning would count the epoch twice when it resumes
+        enable_version_counter=False,
+    )
+    limit = None if settings.minutes is None else timedelta(minutes=settings.minutes)
+    timer = Timer(limit, interval="epoch")  # its time is in the checkpoints
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    automatic = "bf16-mixed" if bf16 else "32-true"
+    trainer = pl.Trainer(
+        max_steps=settings.steps,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=automatic if settings.precision == "auto" else settings.precision,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip_norm,
+        use_distributed_sampler=False,  # EpochSampler deals the items out
+        log_every_n_steps=min(50, settings.epoch_steps),
+        logger=CSVLogger(exp_dir, "logs", version=f"from_epoch_{first_epoch:05d}"),
+        callbacks=[WarmEMA(settings.ema_decay), best, timer, LearningRateMonitor("step")],
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+    )
+    trainer.fit(system, train, validation, ckpt_path=checkpoint, weights_only=False)
+    chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+    system.load_state_dict(chosen["state_dict"])
+    return {
+        "seed": settings.seed,
+        "steps": trainer.global_step,
+        "batch_size": settings.batch_size * settings.accumulate * trainer.world_size,
+        "parameters": sum(p.numel() for p in system.model.parameters()),
+        "minutes": round(timer.time_elapsed("train") / 60, 2),
+        "device": system.device.type,
+    }
