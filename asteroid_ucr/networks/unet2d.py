@@ -16,30 +16,29 @@ from torch import Tensor, nn
 
 from asteroid_ucr.networks.blocks import TimeEmbedding, group_norm
 
-FOLD = 2  # latent frames that the network takes as one: windows of 85 ms overlap much more
+FOLD = 4  # latent frames that the network takes as one: 53 ms, and a frame's window lasts 85 ms
 EMBEDDING = 64  # size of the embedding of α
-MAPS, HIDDEN = 4, 64  # spectra that a component latent is turned into, and width of the map
+MAPS, HIDDEN = 8, 128  # spectra that a component latent is turned into, and width of the map
 GATE = 0.15  # exponent of the gate: that by which spectrograms are compressed
 
 
 class _Block(nn.Module):
     """Two 3 × 3 convolutions with pre-activation, FiLM between them, and a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, film: bool = True):
+    def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
         self.norm1 = group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.film = nn.Linear(EMBEDDING, 2 * out_channels) if film else None
+        self.film = nn.Linear(EMBEDDING, 2 * out_channels)
         self.norm2 = group_norm(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         hidden = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        if self.film is not None:
-            scale, shift = self.film(embedding)[..., None, None].chunk(2, dim=1)
-            hidden = hidden * (1 + scale) + shift
+        scale, shift = self.film(embedding)[..., None, None].chunk(2, dim=1)
+        hidden = hidden * (1 + scale) + shift
         return self.conv2(F.silu(hidden)) + self.shortcut(x)
 
 
@@ -125,8 +124,7 @@ class UNet2d(nn.Module):
         self.film = nn.Conv1d(HIDDEN, 2 * width, 1)
         self.join = nn.Conv2d(MAPS, width, 3, padding=1, bias=False)
         self.norm = group_norm(width)
-        self.block = _Block(width, width, film=False)
-        self.out = nn.Conv2d(width, 2 * FOLD, 1)
+        self.out = nn.Conv2d(width, 2 * FOLD, 3, padding=1)
         nn.init.zeros_(self.out.weight)  # every component starts as half of the mixture
         nn.init.zeros_(self.out.bias)
         self.register_buffer("silence", torch.zeros(channels, 1))
@@ -160,7 +158,7 @@ class UNet2d(nn.Module):
         spectra = rearrange(self.spectra(z), "b (k c) t -> b k c t", k=MAPS)
         scale, shift = self.film(z)[:, :, None].chunk(2, dim=1)
         hidden = self.norm(features + self.join(spectra)) * (1 + scale) + shift
-        hidden = self.out(F.silu(self.block(hidden)))
+        hidden = self.out(F.silu(hidden))
         logit, rest = rearrange(hidden, "b (two fold) c t -> two b c (t fold)", fold=FOLD)
 
         weight = (alpha_each / (alpha_each.square() + (1 - alpha_each).square()))[:, None, None]
