@@ -46,8 +46,6 @@ setup(
         "rich",
         "matplotlib",
         "jinja2",
-        "markupsafe",
-        "pillow",
         "pretty_midi",
         "pyloudnorm",
         "soxr",

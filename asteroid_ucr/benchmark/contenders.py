@@ -24,13 +24,13 @@ class Contender:
     """A network to measure.
 
     Attributes:
-        name: on the command line and in files.
-        label: for people.
-        sample_rate: of its input, in Hz.
-        channels: of its input.
-        build: makes it; weights do not matter to its cost.
-        separate: runs it on waveforms `(1, channels, time)`.
-        segment: seconds of audio that its arithmetic is counted on.
+        name: Name on the command line and in files.
+        label: Name in tables.
+        sample_rate: Sample rate of its input, in Hz.
+        channels: Channels of its input.
+        build: Builds it; its cost does not depend on the weights.
+        separate: Runs it on waveforms `(1, channels, time)`.
+        segment: Seconds of audio on which its arithmetic is counted.
     """
 
     name: str
@@ -42,20 +42,20 @@ class Contender:
     segment: float = 2.0
 
     def audio(self, seconds: float, batch: int = 1) -> Tensor:
-        """Noise `(batch, channels, time)` for it to work on."""
+        """Makes noise `(batch, channels, time)` as its input."""
         shape = (batch, self.channels, round(seconds * self.sample_rate))
         return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def contenders(model: str | Path | None, against: list[str]) -> list[Contender]:
-    """Ours, and those that it is compared with.
+    """Lists ours and the networks that it is compared with.
 
     Args:
-        model: a trained model; None takes the reference configuration, untrained.
-        against: names of `OTHERS`.
+        model: A trained model; None takes the reference configuration, untrained.
+        against: Names of `OTHERS`.
 
     Raises:
-        UserError: for an unknown name, or one whose package is not installed.
+        UserError: If a name is unknown, or its package is not installed.
     """
     unknown = [name for name in against if name not in OTHERS]
     if unknown:
@@ -84,16 +84,14 @@ def _htdemucs() -> nn.Module:
 def _in_segments(model: nn.Module, wav: Tensor) -> Tensor:
     from demucs.apply import apply_model
 
-    return apply_model(model, wav, shifts=0, overlap=0.25)  # the command's default overlap
+    return apply_model(
+        model, wav, shifts=0, overlap=0.25
+    )  # The default overlap of the command demucs.
 
 
 OTHERS = {
     "convtasnet": Contender(
-        "convtasnet",
-        "Conv-TasNet, Asteroid's size, 24 kHz mono",
-        MASK_RATE,
-        1,
-        ConvTasNetSeparator,
+        "convtasnet", "Conv-TasNet, Asteroid's size, 24 kHz mono", MASK_RATE, 1, ConvTasNetSeparator
     ),
     "hdemucs": Contender(
         "hdemucs", "HDemucs, torchaudio's size, 24 kHz mono", MASK_RATE, 1, HDemucsSeparator
@@ -105,6 +103,6 @@ OTHERS = {
         2,
         _htdemucs,
         _in_segments,
-        segment=7.8,  # shorter ones are padded to this
+        segment=7.8,  # Shorter inputs are padded to this length.
     ),
 }

@@ -1,4 +1,4 @@
-"""Peak memory against length, each measured in a process of its own."""
+"""Peak memory by length of the audio, each measured in a separate process."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import torch
 from asteroid_ucr.benchmark.contenders import OURS, Contender, contenders
 from asteroid_ucr.utils.errors import UserError
 
-# Others take a whole file at once: longer ones fill the memory, and take hours on a CPU.
-LONGEST_OTHER = 60.0
+# Other networks take a whole file at once: longer ones fill the memory and take hours on a CPU.
+LONGEST_OTHER = 60.0  # seconds
 
 
 def peak_memory(name: str, model: str | None, seconds: float, threads: int) -> float | None:
-    """Peak resident memory of a process that separates a file, in MiB, libraries included.
+    """Measures the peak resident memory of a process that separates a file.
 
-    Ours separates a file as the command line does, in pieces; the others, the whole waveform at
-    once, as their `forward` does.
+    Ours separates the file in pieces, as the command line does; the others take the whole waveform
+    at once.
 
     Args:
-        name: of the contender.
-        model: see `contenders`.
-        seconds: length of the file.
-        threads: of torch.
+        name: Name of the contender.
+        model: A trained model, as in `contenders`.
+        seconds: Length of the file.
+        threads: Number of torch's threads.
 
     Returns:
-        The peak; None for a length that the others are not asked to do.
+        The peak in MiB, libraries included; None for a length that is measured for ours only.
 
     Raises:
-        UserError: if the process fails, such as for want of memory.
+        UserError: If the process fails, for example because it runs out of memory.
     """
     if name != OURS and seconds > LONGEST_OTHER:
         return None
@@ -50,7 +50,7 @@ def peak_memory(name: str, model: str | None, seconds: float, threads: int) -> f
 def _peak_mib() -> float:
     status = Path("/proc/self/status")
     if status.is_file():
-        # Unlike getrusage's maximum, this one starts anew with the program.
+        # Unlike getrusage's maximum, this one starts at zero with the program.
         line = next(text for text in status.read_text().splitlines() if text.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     import resource
@@ -77,7 +77,7 @@ def _separate(contender: Contender, seconds: float) -> None:
 
 
 def main() -> None:
-    """Runs one measurement, for `peak_memory`; prints MiB."""
+    """Runs one measurement for `peak_memory` and prints the MiB."""
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
     others = [] if settings["name"] == OURS else [settings["name"]]

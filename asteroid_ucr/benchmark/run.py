@@ -1,4 +1,4 @@
-"""The benchmark: all measurements, a table, and a file of them."""
+"""The benchmark: all measurements, written to a file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
 
-MINUTE = 60.0
-
 
 def run_benchmark(
     out: str | Path,
@@ -30,7 +28,7 @@ def run_benchmark(
     seconds: float = 10.0,
     repeats: int = 5,
     threads: Sequence[int] = (),
-    lengths: Sequence[float] = (10.0, MINUTE, 10 * MINUTE),
+    lengths: Sequence[float] = (10.0, 60.0, 600.0),
     batch: int = 4,
     crop: float = 4.0,
     quiet: bool = False,
@@ -38,22 +36,22 @@ def run_benchmark(
     """Measures what separation and training cost, and writes it as JSON.
 
     Args:
-        out: the JSON file.
-        model: a trained model; None takes the reference configuration, untrained.
-        against: what to compare with; None takes all that is installed.
-        seconds: of audio to separate at a time.
-        repeats: rounds; in each, every network has its turn.
-        threads: numbers of CPU threads; none given: one, and one for each core.
-        lengths: of files, in seconds, for the peak memory.
-        batch: crops per training step.
-        crop: seconds per crop.
-        quiet: print nothing.
+        out: The JSON file.
+        model: A trained model; None takes the reference configuration, untrained.
+        against: Names of networks to compare with; None takes all that are installed.
+        seconds: Seconds of audio to separate at a time.
+        repeats: Number of rounds; in each, every network has its turn.
+        threads: Numbers of CPU threads; by default one, and one for each core.
+        lengths: Lengths of the files, in seconds, for the peak memory.
+        batch: Crops per training step.
+        crop: Seconds per crop.
+        quiet: Show no progress.
 
     Returns:
-        What the file holds.
+        The content of the file.
 
     Raises:
-        UserError: if a model or package is missing, or the file cannot be written.
+        UserError: If a model or package is missing, or the file cannot be written.
     """
     if repeats < 1 or seconds <= 0 or batch < 1 or crop <= 0 or any(x <= 0 for x in lengths):
         raise UserError("--repeats, --batch, --seconds, --crop and --lengths must be positive.")

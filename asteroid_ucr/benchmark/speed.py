@@ -1,4 +1,4 @@
-"""Times of separation and training, taken in turns so that a busy machine slows all alike."""
+"""Times of separation and training, measured in turns, so that load affects all networks alike."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def in_turns(
     """Runs tasks in turns, once to warm up and then `repeats` times each.
 
     Args:
-        tasks: by name; each works on `seconds` of audio.
-        seconds: of audio in a task.
-        repeats: number of rounds.
-        device: waited for before the clock is read.
+        tasks: Tasks by name, each on `seconds` of audio.
+        seconds: Seconds of audio in a task.
+        repeats: Number of rounds.
+        device: Device that is synchronised before the clock is read.
 
     Returns:
-        Per task `median`, `low` and `high`, in seconds of audio per second, and `ratio`, the median
-        over the rounds of its time divided by that of ours in the same round.
+        For every task `median`, `low` and `high`, in seconds of audio per second, and `ratio`, the
+        median over the rounds of its time divided by that of ours in the same round.
     """
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for turn in range(repeats + 1):
@@ -58,13 +58,13 @@ def separation_speed(
     threads: int = 1,
     device: str = "cpu",
 ) -> dict[str, dict[str, float]]:
-    """Speed of separating one waveform; see `in_turns`.
+    """Measures the speed of separating one waveform; returns the same as `in_turns`.
 
     Args:
-        models: to measure.
-        seconds: length of the waveform.
-        repeats: number of rounds.
-        threads: of torch, on the CPU.
+        models: The networks.
+        seconds: Length of the waveform.
+        repeats: Number of rounds.
+        threads: Number of torch's threads on the CPU.
         device: "cpu" or "cuda".
     """
     before = torch.get_num_threads()
@@ -89,15 +89,16 @@ def training_speed(
     repeats: int,
     device: str = "cpu",
 ) -> dict[str, dict[str, float]]:
-    """Seconds of audio per second of training: forward, backward and the step of AdamW.
+    """Measures the speed of training steps: forward, backward and the step of AdamW.
 
-    Ours trains on latents that were cached before; encoding them is done once and not counted.
+    Ours trains on cached latents, so that encoding is not counted. Returns the same as `in_turns`,
+    with `steps_per_second`.
 
     Args:
-        models: to measure; their weights change.
-        seconds: length of a crop.
-        batch: crops per step.
-        repeats: number of rounds.
+        models: The networks; their weights change.
+        seconds: Length of a crop.
+        batch: Crops per step.
+        repeats: Number of rounds.
         device: "cpu" or "cuda".
     """
     tasks = {}
@@ -106,9 +107,8 @@ def training_speed(
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
         tasks[contender.name] = _step(contender, model, optimizer, seconds, batch, device)
     speeds = in_turns(tasks, seconds * batch, repeats, device)
-    for name, speed in speeds.items():
+    for speed in speeds.values():
         speed["steps_per_second"] = speed["median"] / (seconds * batch)
-        speeds[name] = speed
     for model in models.values():
         model.cpu()
     return speeds

@@ -49,7 +49,9 @@ def write_results(
     if len(evaluations) < len(folders):
         raise UserError("Two evaluations have folders of the same name: rename one of them.")
     common = set.intersection(*(set(notes(results)) for results in evaluations.values()))
+    versions = {r["protocol"]["versions"]["asteroid-ucr"] for r in evaluations.values()}
     page = TEMPLATES.get_template("results.md").render(
+        versions=sorted(versions),
         scores=overview(evaluations, "si_sdr"),
         interference=overview(evaluations, "si_sir"),
         benchmark=None if benchmark is None else _benchmark(Path(benchmark)),
