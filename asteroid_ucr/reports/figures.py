@@ -191,7 +191,7 @@ def steps_curve(points: Sequence[Mapping[str, Any]]) -> Figure:
         points: Mappings with `steps`, `infinity`, `low` and `high`.
     """
     curve = pd.DataFrame(points)
-    figure, axes = _canvas(5.2, 2.6)
+    figure, axes = _canvas(6.4, 2.6)
     axes.fill_between(curve["steps"], curve["low"], curve["high"], color=ACCENT, alpha=0.15, lw=0)
     axes.plot(curve["steps"], curve["infinity"], "o-", ms=4, color=ACCENT, lw=1.4)
     axes.set_xscale("log")
