@@ -268,11 +268,9 @@ def evaluate(
     Models keep their stored assignment of components to sources. A baseline that was trained by
     MixIT gets its own on the validation split of --slakh_dir, and keeps it.
     """
-    from asteroid_ucr.baselines.demucs import demucs_row
     from asteroid_ucr.data.clips import Clip, folder_clips, slakh_clips
-    from asteroid_ucr.evaluation.evaluate import evaluate as run
-    from asteroid_ucr.evaluation.published_rows import file_estimates
-    from asteroid_ucr.evaluation.trained_rows import trained_rows
+    from asteroid_ucr.evaluation.model_rows import demucs_row, file_rows, trained_rows
+    from asteroid_ucr.evaluation.separation import evaluate as run
     from asteroid_ucr.reports.score_tables import print_results
 
     loaded = {name: load_model(name, device, codec_dir) for name in models}
@@ -292,7 +290,7 @@ def evaluate(
     if options["pretrained"]:
         extra.append(demucs_row(options["pretrained"], sources))
     if clips and options["estimates"]:
-        extra += file_estimates(clips, options["estimates"])
+        extra += file_rows(options["estimates"])
     results = run(
         loaded,
         test,

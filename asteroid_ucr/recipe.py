@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,9 @@ def evaluate_runs(arguments: Sequence[str]) -> None:
 
     Stage 3. Writes the run that is best on the validation split as `best_model.pth`.
     """
-    from asteroid_ucr.evaluation.recipe import evaluate_runs as run
+    from asteroid_ucr.data.clips import slakh_clips
+    from asteroid_ucr.evaluation.model_rows import demucs_row, trained_rows
+    from asteroid_ucr.evaluation.separation import assign_runs, evaluate
     from asteroid_ucr.reports.score_tables import print_results
 
     parser = _parser("evaluate-runs")
@@ -124,9 +127,37 @@ def evaluate_runs(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--pretrained", help="Published Demucs weights to score, as htdemucs.")
     config, options = parse_recipe(parser, arguments)
+    data, settings = config.data, config.evaluation
+    clips = partial(
+        slakh_clips,
+        data.root,
+        sources=data.sources,
+        seconds=settings.segment_seconds,
+        mix=data.mix,
+        max_clips=settings.max_clips,
+        allow_shared_midi=data.allow_shared_midi,
+    )
+    validation = list(clips("validation"))
     runs = [f"seed{run}" for run in options.runs]
+    local = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
+    models = assign_runs(options.exp_dir, runs, validation, **local)
     compare = _trained_baselines(options.exp_dir, options.compare)
-    print_results(run(config, options.exp_dir, runs, compare, options.pretrained))
+    extra = trained_rows(compare, data.sources, validation)
+    if options.pretrained:
+        extra.append(demucs_row(options.pretrained, data.sources))
+    results = evaluate(
+        models,
+        clips("test"),
+        validation,
+        options.exp_dir,
+        settings.steps,
+        settings.seeds,
+        settings.bss_eval,
+        settings.examples,
+        settings.workers,
+        extra,
+    )
+    print_results(results)
 
 
 @step

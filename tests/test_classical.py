@@ -1,17 +1,20 @@
 """Each classical method against a case whose answer is known."""
 
+import numpy as np
 import pytest
 import torch
 from test_baselines import make_clip
 
-from asteroid_ucr.baselines.classical import classical_rows
-from asteroid_ucr.baselines.ft2d import periodic_masks
-from asteroid_ucr.baselines.hpss import separate_hpss
-from asteroid_ucr.baselines.nmf import separate_masks
-from asteroid_ucr.baselines.parts import share_out
-from asteroid_ucr.baselines.repet import repeating_masks
-from asteroid_ucr.baselines.rpca import robust_pca
+from asteroid_ucr.baselines.classical import (
+    periodic_masks,
+    repeating_masks,
+    robust_pca,
+    separate_hpss,
+    share_out,
+)
+from asteroid_ucr.baselines.nmf import nmf_masks
 from asteroid_ucr.data.clips import Clip
+from asteroid_ucr.evaluation.rows import classical_rows
 from asteroid_ucr.evaluation.scores import level_dbfs, si_sdr_matrix
 
 RATE = 24_000
@@ -67,6 +70,20 @@ def test_what_repeats_is_told_from_what_happens_once(pattern, method):
     assert (masks[0] * mixture - repeating).norm() < 0.4 * event.norm()
 
 
+def test_repet_takes_the_median_of_each_frames_neighbours():
+    """A neighbour of a frame need not have it as a neighbour: rows and columns differ."""
+    magnitudes = seeded(16, 60).abs() + 0.5
+    unit = magnitudes / magnitudes.norm(dim=0)
+    expected = torch.empty(16, 60)
+    for frame in range(60):
+        far = [k for k in range(60) if abs(k - frame) >= 5]
+        far.sort(key=lambda k: -float(unit[:, k] @ unit[:, frame]))
+        median = magnitudes[:, far[:20]].numpy()
+        expected[:, frame] = torch.from_numpy(np.median(median, axis=1))
+    share = (expected / magnitudes).clamp(max=1)
+    assert repeating_masks(magnitudes, frame_rate=5.0)[0] == pytest.approx(share, abs=1e-5)
+
+
 def test_repet_of_a_pattern_alone_is_the_pattern(pattern):
     assert repeating_masks(pattern[0], 15.0)[0] == pytest.approx(1.0, abs=1e-4)
 
@@ -77,7 +94,7 @@ def test_hpss_tells_vertical_lines_from_horizontal_ones():
     clicks[3000::6000] = 1.0
     tones = 0.1 * torch.sin(2 * torch.pi * 440 * time) + 0.1 * torch.sin(2 * torch.pi * 990 * time)
     clip = clip_of(clicks, tones)
-    assert (scores(clip, separate_hpss(clip)) > 10).all()
+    assert (scores(clip, separate_hpss(clip.mixture, RATE, clip.sources)) > 10).all()
 
 
 def test_nmf_finds_two_components_that_share_no_frequency():
@@ -91,8 +108,10 @@ def test_nmf_finds_two_components_that_share_no_frequency():
     rows = {row.name: row for row in classical_rows()}
     assert (scores(clip, rows["nmf"].separate(clip)) > mixed + 15).all()
     # The roles are those of the names, wherever they stand.
-    swapped = Clip("s", "s", clip.mixture, clip.references.flip(0), ("bass", "drums"))
-    assert torch.allclose(separate_masks(swapped), separate_masks(clip).flip(0), atol=1e-5)
+    masks, swapped = (
+        nmf_masks(clip.mixture, RATE, sources) for sources in (clip.sources, ("bass", "drums"))
+    )
+    assert torch.allclose(swapped, masks.flip(0), atol=1e-5)
 
 
 @pytest.mark.parametrize("sources", [("drums", "bass"), ("bass", "piano", "drums"), ("guitar",)])

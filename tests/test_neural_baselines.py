@@ -11,14 +11,15 @@ from torch import nn
 
 from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.base import SeparatorModel, describe_budget
-from asteroid_ucr.baselines.demucs import demucs_row, share_outputs
+from asteroid_ucr.baselines.demucs import share_outputs
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator, HDemucsSeparator, WaveSeparator
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import fill_cache, open_cache, parse_recipe, recipe_parser
 from asteroid_ucr.data.clips import Clip, slakh_clips
 from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.data.slakh import load_tracks, read_sources
-from asteroid_ucr.evaluation.trained_rows import fit_owners, trained_rows
+from asteroid_ucr.evaluation.assignment import fit_owners
+from asteroid_ucr.evaluation.model_rows import demucs_row, trained_rows
 from asteroid_ucr.training.baselines import BASELINES, find_baseline, train_baseline
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.flops import gflop_per_second
@@ -82,7 +83,7 @@ def test_bad_models_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds a ConvTasNetSeparator, no UCRSeparator"):
         UCRSeparator.from_pretrained(model.serialize())
     torch.save(model.serialize(), tmp_path / "best_model.pth")
-    with pytest.raises(UserError, match="no trained baseline"):
+    with pytest.raises(UserError, match="not a trained baseline"):
         trained_rows([tmp_path], ["drums", "bass"])
 
 

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.evaluation.evaluate import evaluate
+from asteroid_ucr.evaluation.separation import evaluate
 from asteroid_ucr.reports import figures
 from asteroid_ucr.reports.page import write_report
 from asteroid_ucr.reports.score_tables import summary_sentence
@@ -43,8 +43,8 @@ def model():
 def experiment(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exp")
     clips = [make_clip(k) for k in range(3)]
-    evaluate({"m": model}, clips, clips, folder, steps=(1,), examples=2, workers=0,
-             bss_eval=False, quiet=True)  # fmt: skip
+    evaluate({"m": model}, clips, clips, folder, steps=(1,), examples=2, workers=1,
+             bss_eval=False)  # fmt: skip
     log = pd.DataFrame(
         {
             "step": [0, 10, 10, 20],

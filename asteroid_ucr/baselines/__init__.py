@@ -1,5 +1,1 @@
-"""Separators to compare with, behind one small interface: `Row`."""
-
-from asteroid_ucr.evaluation.rows import GROUPS, Row
-
-__all__ = ["GROUPS", "Row"]
+"""Separators to compare with, as functions and networks: they know audio and source names only."""

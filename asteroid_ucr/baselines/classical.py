@@ -1,15 +1,209 @@
-"""The classical methods of an evaluation: none of them is trained."""
+"""Classical separation methods of two parts, on the mask grid of `asteroid_ucr.masking`.
+
+None of them is trained. Each splits a mixture into two parts, and `share_out` gives these to the
+sources by a rule that needs no labels.
+"""
 
 from __future__ import annotations
 
-from asteroid_ucr.baselines.ft2d import ft2d_row
-from asteroid_ucr.baselines.hpss import hpss_row
-from asteroid_ucr.baselines.nmf import nmf_row
-from asteroid_ucr.baselines.repet import repet_sim_row
-from asteroid_ucr.baselines.rpca import rpca_row
-from asteroid_ucr.evaluation.rows import Row
+import math
+from collections.abc import Sequence
+
+import librosa
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asteroid_ucr.masking import stft, stft_settings, wiener_masks
+
+HPSS_FFT, HPSS_HOP, HPSS_KERNEL = 2048, 512, 31
+REPET_NEIGHBOURS = 20  # a 7 s clip has a few bars, so a frame recurs a few times
+REPET_APART_SECONDS = 1.0  # closer frames are alike because sounds last, not because they recur
+FT2D_NEIGHBOURHOOD = 25  # bins along the rate axis in which a peak has to be the largest
 
 
-def classical_rows() -> list[Row]:
-    """HPSS, REPET-SIM, FT2D, robust PCA and NMF, in the order of the table."""
-    return [hpss_row(), repet_sim_row(), ft2d_row(), rpca_row(), nmf_row()]
+def first_source(sources: Sequence[str]) -> int:
+    """Index of the source that gets a method's first part: the drums, else the first source."""
+    return list(sources).index("drums") if "drums" in sources else 0
+
+
+def share_out(parts: Tensor, sources: Sequence[str]) -> Tensor:
+    """Turns two parts of a mixture into one estimate, or mask, per source.
+
+    The drums, or without drums the first source, get the first part. The other sources share the
+    second part equally, because the methods do not tell them apart.
+
+    Args:
+        parts: `(2, ...)`.
+        sources: Names, in output order.
+
+    Returns:
+        `(n_src, ...)`, with the sum of the parts (for a single source, the first part alone).
+    """
+    first, others = first_source(sources), max(1, len(sources) - 1)
+    return torch.stack([parts[0] if k == first else parts[1] / others for k in range(len(sources))])
+
+
+def separate_hpss(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
+    """Harmonic-percussive separation by median filtering (Fitzgerald 2010), by librosa.
+
+    The percussive part is the first one.
+
+    Args:
+        wav: Mixture `(time,)`.
+        sample_rate: In Hz; unused, like that of librosa's function.
+        sources: Names, in output order.
+
+    Returns:
+        Estimates `(n_src, time)` that add up to the mixture.
+    """
+    spectrum = librosa.stft(wav.numpy(), n_fft=HPSS_FFT, hop_length=HPSS_HOP)
+    harmonic, percussive = (
+        librosa.istft(part, n_fft=HPSS_FFT, hop_length=HPSS_HOP, length=wav.shape[-1])
+        for part in librosa.decompose.hpss(spectrum, kernel_size=HPSS_KERNEL)
+    )
+    return share_out(torch.from_numpy(np.stack([percussive, harmonic])), sources)
+
+
+def repet_sim_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
+    """REPET-SIM (Rafii & Pardo 2012); what does not recur is the first part.
+
+    Between frames, a sustained note recurs and a hit does not: the repeating part of drums and
+    bass is the bass.
+
+    Args:
+        wav: Mixture `(time,)`.
+        sample_rate: In Hz.
+        sources: Names, in output order.
+
+    Returns:
+        Masks `(n_src, freq, frames)`.
+    """
+    frame_rate = sample_rate / stft_settings(sample_rate)[1]
+    return share_out(repeating_masks(_magnitudes(wav, sample_rate), frame_rate).flip(0), sources)
+
+
+def repeating_masks(magnitudes: Tensor, frame_rate: float) -> Tensor:
+    """Masks of the repeating part and of the rest (Rafii & Pardo 2012, section 3).
+
+    The repeating part of a frame is the median of the frames most similar to it (by the cosine),
+    and at most the frame itself.
+
+    Args:
+        magnitudes: `(freq, frames)`.
+        frame_rate: Frames per second.
+
+    Returns:
+        `(2, freq, frames)` in [0, 1], adding up to one.
+    """
+    apart = max(1, round(REPET_APART_SECONDS * frame_rate))
+    frames = magnitudes.shape[-1]
+    if frames < 2 * apart + 1:  # There are no distant frames to compare with: nothing repeats.
+        return torch.stack([torch.zeros_like(magnitudes), torch.ones_like(magnitudes)])
+    unit = F.normalize(magnitudes, dim=0)
+    similarity = unit.T @ unit
+    distance = (torch.arange(frames)[:, None] - torch.arange(frames)).abs()
+    similarity[distance < apart] = -1.0
+    nearest = similarity.topk(min(REPET_NEIGHBOURS, frames - 2 * apart + 1), dim=1).indices
+    # librosa's nn_filter reads the matrix of neighbours by columns up to 0.11 and by rows since
+    # 1.0. The medians of the indexed frames do not depend on its version.
+    median = np.median(magnitudes.numpy()[:, nearest.numpy()], axis=-1)
+    share = (torch.from_numpy(median) / magnitudes.clamp(min=1e-10)).clamp(max=1)
+    return torch.stack([share, 1 - share])
+
+
+def ft2d_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
+    """FT2D (Seetharaman et al. 2017); the foreground is the first part.
+
+    Args and returned masks are those of `repet_sim_masks`.
+    """
+    return share_out(periodic_masks(_magnitudes(wav, sample_rate)).flip(0), sources)
+
+
+def periodic_masks(magnitudes: Tensor) -> Tensor:
+    """Masks of the periodic part and of the rest (Seetharaman et al. 2017, section 3).
+
+    What repeats in time has its energy in few, regularly spaced bins of the spectrogram's
+    two-dimensional Fourier transform. Peaks are the bins that are the largest among their
+    neighbours along the rate axis, and exceed the smallest of these by more than the transform's
+    standard deviation. The inverse transforms of the peaks and of the rest make Wiener masks.
+
+    Args:
+        magnitudes: `(freq, frames)`.
+
+    Returns:
+        `(2, freq, frames)` in [0, 1], adding up to one.
+    """
+    transform = torch.fft.fft2(magnitudes)
+    size = transform.abs()
+    around = min(FT2D_NEIGHBOURHOOD // 2, magnitudes.shape[-1] - 1)
+    # The transform is periodic: its edges are neighbours.
+    wrapped = F.pad(size[None, None], (around, around, 0, 0), mode="circular")[0]
+    largest = F.max_pool1d(wrapped, 2 * around + 1, 1)[0]
+    smallest = -F.max_pool1d(-wrapped, 2 * around + 1, 1)[0]
+    peaks = (size == largest) & (largest - smallest > size.std())
+    periodic = torch.fft.ifft2(transform * peaks).real
+    return wiener_masks(torch.stack([periodic, magnitudes - periodic]).square())
+
+
+def rpca_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
+    """Robust PCA of the magnitudes (Huang et al. 2012); the sparse part is the first part.
+
+    Args and returned masks are those of `repet_sim_masks`.
+    """
+    magnitudes = _magnitudes(wav, sample_rate)
+    low_rank, sparse = robust_pca(magnitudes.double(), tolerance=1e-4)
+    masks = wiener_masks(torch.stack([sparse, low_rank]).square()).to(magnitudes)
+    return share_out(masks, sources)
+
+
+def robust_pca(
+    matrix: Tensor, tolerance: float = 1e-7, max_steps: int = 200
+) -> tuple[Tensor, Tensor]:
+    """Minimises ‖L‖* + λ‖S‖₁ with L + S = D, by inexact augmented Lagrangians.
+
+    Lin et al. 2010 ("The augmented Lagrange multiplier method for exact recovery of corrupted
+    low-rank matrices"), algorithm 5, with its constants and λ = 1/√max(rows, columns).
+
+    Args:
+        matrix: D, `(rows, columns)`, in double precision.
+        tolerance: Largest ‖D − L − S‖ relative to ‖D‖ (Frobenius norms).
+        max_steps: Number of steps after which the current parts are returned.
+
+    Returns:
+        L and S.
+    """
+    norm = torch.linalg.matrix_norm(matrix)
+    if norm == 0:
+        return torch.zeros_like(matrix), torch.zeros_like(matrix)
+    weight = 1 / math.sqrt(max(matrix.shape))
+    spectral = torch.linalg.matrix_norm(matrix, 2)
+    multiplier = matrix / torch.maximum(spectral, matrix.abs().max() / weight)
+    penalty, growth = 1.25 / spectral, 1.5
+    largest_penalty = penalty * 1e7
+    sparse = torch.zeros_like(matrix)
+    for _ in range(max_steps):
+        low_rank = _shrink_rank(matrix - sparse + multiplier / penalty, 1 / penalty)
+        sparse = F.softshrink(matrix - low_rank + multiplier / penalty, float(weight / penalty))
+        residual = matrix - low_rank - sparse
+        multiplier = multiplier + penalty * residual
+        penalty = torch.minimum(penalty * growth, largest_penalty)
+        if torch.linalg.matrix_norm(residual) <= tolerance * norm:
+            break
+    return low_rank, sparse
+
+
+def _shrink_rank(matrix: Tensor, threshold: Tensor) -> Tensor:
+    """Shrinks the singular values, found from the smaller Gram matrix: faster than an SVD."""
+    if matrix.shape[0] < matrix.shape[1]:
+        return _shrink_rank(matrix.T, threshold).T
+    squares, vectors = torch.linalg.eigh(matrix.T @ matrix)
+    values = squares.clamp(min=0).sqrt()
+    kept = values > threshold  # The others become zero, and with them the Gram matrix's rounding.
+    basis = vectors[:, kept]
+    return (matrix @ basis * (1 - threshold / values[kept])) @ basis.T
+
+
+def _magnitudes(wav: Tensor, sample_rate: int) -> Tensor:
+    return stft(wav, sample_rate).abs()

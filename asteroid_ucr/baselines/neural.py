@@ -22,13 +22,13 @@ class WaveSeparator(SeparatorModel):
     """A network from waveforms to waveforms, each of whose outputs belongs to a source.
 
     Args:
-        sources: names of the sources.
-        outputs: number of the network's outputs: that of the sources, or more.
-        sample_rate: in Hz.
-        shortest: samples that the network needs; shorter inputs are padded.
+        sources: Names of the sources.
+        outputs: Number of the network's outputs, at least that of the sources.
+        sample_rate: In Hz.
+        shortest: Number of samples that the network needs; shorter inputs are padded.
 
     Raises:
-        UserError: if there are fewer outputs than sources, or sources are named twice.
+        UserError: If there are fewer outputs than sources, or a source is named twice.
     """
 
     network: nn.Module
@@ -41,13 +41,14 @@ class WaveSeparator(SeparatorModel):
         super().__init__(sample_rate=sample_rate, in_channels=1)
         self.sources = list(sources)
         self.shortest = shortest
-        # Output m is a part of source owner[m]; a network trained on stems has one output for each.
+        # Output m is a part of source owner[m]. A network trained on stems has one output each.
         self.register_buffer("owner", torch.arange(outputs) % len(sources))
 
     def components(self, wav: Tensor) -> Tensor:
         """The network's outputs, `(batch, 1, time)` to `(batch, outputs, time)`.
 
-        Networks see mixtures at the level of the training data, and outputs have the input's.
+        The network sees the mixture at the level of the training data; the outputs have the level
+        of the input.
         """
         gain = level_gain(wav)
         length = wav.shape[-1]
@@ -64,7 +65,7 @@ class WaveSeparator(SeparatorModel):
             `(batch, n_src, time)`, or `(n_src, time)` for an input without batch.
 
         Raises:
-            UserError: if the shape is not valid.
+            UserError: If the shape is not valid.
         """
         mixture = self._as_batch(wav)
         parts = self.components(mixture)
@@ -76,7 +77,7 @@ class WaveSeparator(SeparatorModel):
         """Sets the source of each output.
 
         Raises:
-            ValueError: if there is not one source number for each output.
+            ValueError: If there is not one source number for each output.
         """
         if len(owner) != len(self.owner) or not set(owner) <= set(range(self.n_src)):
             raise ValueError(f"{list(owner)} does not name a source for each output.")
@@ -84,19 +85,20 @@ class WaveSeparator(SeparatorModel):
 
 
 class ConvTasNetSeparator(WaveSeparator):
-    """Asteroid's Conv-TasNet (Luo & Mesgarani 2019), its windows as long as at 8 kHz.
+    """Asteroid's Conv-TasNet (Luo & Mesgarani 2019), with the paper's 2 ms filters at any rate.
 
     Args:
-        sources: names of the sources.
-        outputs: more outputs than sources are for training without stems (MixIT); None for as many.
-        consistent: makes the outputs add up to the mixture (Wisdom et al. 2019).
-        sample_rate: in Hz; the filters last 2 ms, as in the paper, whatever the rate.
-        n_filters: of the filter bank.
-        bn_chan: channels of the bottleneck.
-        hid_chan: channels of the convolutional blocks.
-        skip_chan: channels of the skip connections.
-        n_blocks: convolutional blocks in each repeat.
-        n_repeats: repeats.
+        sources: Names of the sources.
+        outputs: Number of outputs; None takes one per source. Training without stems (MixIT)
+            needs more.
+        consistent: Makes the outputs add up to the mixture (Wisdom et al. 2019).
+        sample_rate: In Hz.
+        n_filters: Number of filters of the filter bank.
+        bn_chan: Channels of the bottleneck.
+        hid_chan: Channels of the convolutional blocks.
+        skip_chan: Channels of the skip connections.
+        n_blocks: Convolutional blocks in each repeat.
+        n_repeats: Number of repeats.
     """
 
     def __init__(
@@ -131,7 +133,7 @@ class ConvTasNetSeparator(WaveSeparator):
         self._args |= {"sample_rate": sample_rate, **sizes}
 
     def components(self, wav: Tensor) -> Tensor:
-        """The network's outputs, made to add up where that was asked for."""
+        """The network's outputs; they add up to the mixture if `consistent` is set."""
         parts = super().components(wav)
         if not self.consistent:
             return parts
@@ -147,11 +149,11 @@ class HDemucsSeparator(WaveSeparator):
     """Torchaudio's Hybrid Demucs (Défossez 2021), mono.
 
     Args:
-        sources: names of the sources.
-        sample_rate: in Hz.
-        channels: of the first layer; each further one has twice as many.
-        depth: number of layers.
-        nfft: of the spectral branch; 2048 is torchaudio's choice for 16 to 32 kHz.
+        sources: Names of the sources.
+        sample_rate: In Hz.
+        channels: Channels of the first layer; each further layer has twice as many.
+        depth: Number of layers.
+        nfft: FFT size of the spectral branch; 2048 is torchaudio's choice for 16 to 32 kHz.
     """
 
     def __init__(

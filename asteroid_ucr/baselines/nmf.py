@@ -11,41 +11,33 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF
 from torch import Tensor
 
-from asteroid_ucr.baselines.parts import first_source
-from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.evaluation.reference_rows import mask_row
-from asteroid_ucr.evaluation.rows import Row
-from asteroid_ucr.masking import stft, wiener_masks
+from asteroid_ucr.baselines.classical import first_source
+from asteroid_ucr.masking import stft, stft_settings, wiener_masks
 
 COMPONENTS, STEPS = 24, 60
 MELS = 40
 SUSTAIN_SECONDS = 0.16  # longer than a hit, shorter than a note
 
 
-def nmf_row() -> Row:
-    """NMF of the magnitudes with clustered components.
+def nmf_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
+    """Wiener masks of clustered NMF components.
 
-    The clusters are given to sources by rules that need no labels: the drums (where there are
-    none, the first source) get the one with the flattest spectra, the bass gets the one that lies
-    lowest of the others, and all further sources share what is left.
+    Rules that need no labels give the clusters to sources: the drums (without drums, the first
+    source) get the one with the flattest spectra, the bass gets the lowest one of the others, and
+    all further sources share the rest.
+
+    Args:
+        wav: Mixture `(time,)`.
+        sample_rate: In Hz.
+        sources: Names, in output order.
+
+    Returns:
+        Masks `(n_src, freq, frames)`.
     """
-    return mask_row(
-        "nmf",
-        "NMF, clustered",
-        "classical",
-        separate_masks,
-        note=f"{COMPONENTS} NMF components, clustered by the flatness of their spectra and the "
-        "sustain of their gains: the flattest cluster to drums (else to the first source), the "
-        "lowest one to bass, the rest shared by the others",
-    )
-
-
-def separate_masks(clip: Clip) -> Tensor:
-    """Wiener masks `(n_src, freq, frames)` of the clusters of components."""
-    magnitudes = stft(clip.mixture, clip.sample_rate).abs()
-    spectra, gains = factorise(magnitudes)
-    roles = [_role(k, clip.sources) for k in range(len(clip.sources))]
-    members = cluster(spectra, gains, set(roles), clip)
+    spectra, gains = factorise(stft(wav, sample_rate).abs())
+    roles = ["low" if source == "bass" else "rest" for source in sources]
+    roles[first_source(sources)] = "flat"
+    members = cluster(spectra, gains, set(roles), sample_rate)
     power = [
         np.square(spectra[:, members[role]] @ gains[members[role]]) / roles.count(role)
         for role in roles
@@ -53,17 +45,11 @@ def separate_masks(clip: Clip) -> Tensor:
     return wiener_masks(torch.from_numpy(np.stack(power)).float())
 
 
-def _role(source: int, sources: Sequence[str]) -> str:
-    if source == first_source(sources):
-        return "flat"
-    return "low" if sources[source] == "bass" else "rest"
-
-
 def factorise(magnitudes: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Non-negative spectra `(freq, components)` and gains `(components, frames)`.
 
     Multiplicative updates (Lee & Seung 2001) that lower the Kullback-Leibler divergence between
-    their product and the magnitudes, from a start that is not random.
+    their product and the magnitudes, from a deterministic start.
     """
     solver = NMF(
         min(COMPONENTS, *magnitudes.shape),
@@ -74,33 +60,35 @@ def factorise(magnitudes: Tensor) -> tuple[np.ndarray, np.ndarray]:
         tol=0,
         random_state=0,
     )
-    return librosa.decompose.decompose(magnitudes.numpy() + 1e-8, transformer=solver)
+    gains = solver.fit_transform(magnitudes.numpy().T + 1e-8).T
+    return solver.components_.T, gains
 
 
 def cluster(
-    spectra: np.ndarray, gains: np.ndarray, roles: Set[str], clip: Clip
+    spectra: np.ndarray, gains: np.ndarray, roles: Set[str], sample_rate: int
 ) -> dict[str, np.ndarray]:
     """Groups components by k-means, in two steps, and gives each group a role.
 
-    First "flat" is told from the others, by the flatness of a component's mel spectrum (Wiener
-    entropy), high for noise, and the autocorrelation of its gain after 0.16 s, high for what is
-    sustained; then "low" from "rest", by their centroids. The features are this package's choice,
-    made on mini-Slakh's training songs, for want of a standard one.
+    The first step separates "flat" from the others, by the flatness of a component's mel spectrum
+    (Wiener entropy), which is high for noise, and by the autocorrelation of its gain after 0.16 s,
+    which is high for sustained sounds. The second step separates "low" from "rest" by the centroid.
+    There is no standard choice of features: these were chosen on mini-Slakh's training songs.
 
     Args:
         spectra: `(freq, components)`.
         gains: `(components, frames)`.
-        roles: those that are wanted, of "flat", "low" and "rest".
-        clip: that was factorised.
+        roles: The wanted ones of "flat", "low" and "rest".
+        sample_rate: Of the factorised waveform, in Hz.
 
     Returns:
         For each role, which components have it, `(components,)` booleans.
     """
     bins = len(spectra)
-    mels = librosa.filters.mel(sr=clip.sample_rate, n_fft=2 * (bins - 1), n_mels=MELS) @ spectra
+    mels = librosa.filters.mel(sr=sample_rate, n_fft=2 * (bins - 1), n_mels=MELS) @ spectra
     mels = mels + 1e-5 * mels.max(0) + 1e-12
     flatness = np.exp(np.log(mels).mean(0)) / mels.mean(0)
-    sustain = _autocorrelation(gains, round(SUSTAIN_SECONDS * gains.shape[1] / clip.seconds))
+    lag = round(SUSTAIN_SECONDS * sample_rate / stft_settings(sample_rate)[1])
+    sustain = _autocorrelation(gains, lag)
     centroid = np.log(1 + (np.arange(bins) @ spectra) / (spectra.sum(0) + 1e-12))
     energy = np.square(spectra).sum(0) * np.square(gains).sum(1) + 1e-12
     chosen = {}

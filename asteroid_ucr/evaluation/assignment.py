@@ -1,17 +1,24 @@
-"""Which component of an unsupervised model is which source: decided once, on validation clips."""
+"""Which component of an unsupervised model is which source: fitted once, on validation clips."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from asteroid_ucr.baselines.neural import WaveSeparator
 from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.evaluation.scores import scorable, si_sdr_matrix
+from asteroid_ucr.evaluation.scores import LIMIT_DB, scorable, si_sdr_matrix
 from asteroid_ucr.utils.errors import UserError
+
+_NOTHING_TO_SCORE = (
+    "No validation clip has two sources that sound at once, so the components cannot be assigned "
+    "to sources: give other clips or other sources."
+)
 
 
 @dataclass(frozen=True)
@@ -19,71 +26,88 @@ class Assignment:
     """A fixed map from sources to a model's components.
 
     Attributes:
-        order: component of each source, in the order of the sources: the argument of
+        order: Component of each source, in the order of the sources: the argument of
             `UCRSeparator.assign`.
-        matrix: mean SI-SDR `(n_src, n_components)` in dB on which it was decided.
-        clips: how many clips it was decided on.
-        margin: by how many dB per source the mean SI-SDR exceeds the best other assignment's; near
+        score: Mean SI-SDR of the assigned pairs, in dB.
+        clips: Number of clips that it was fitted on.
+        margin: By how many dB per source the score exceeds that of the best other assignment. Near
             zero, the components hardly tell the sources apart.
     """
 
     order: tuple[int, ...]
-    matrix: Tensor
+    score: float
     clips: int
     margin: float
-
-    @property
-    def score(self) -> float:
-        """Mean SI-SDR in dB of the assigned pairs."""
-        rows = torch.arange(len(self.order))
-        return float(self.matrix[rows, list(self.order)].mean())
 
 
 def fit_assignment(clips: Iterable[Clip], separate: Callable[[Clip], Tensor]) -> Assignment:
     """Finds the one assignment with the highest mean SI-SDR over validation clips.
 
-    The Hungarian algorithm on the matrix of mean SI-SDRs; it needs labels, but only those of the
-    validation clips, and a permutation is all it takes from them.
+    The Hungarian algorithm on the matrix of mean SI-SDRs.
 
     Args:
-        clips: validation clips; those in which fewer than two sources sound are passed over.
-        separate: clip to components `(n_components, time)`.
-
-    Returns:
-        The assignment.
+        clips: Validation clips; those in which fewer than two sources sound are skipped.
+        separate: Function from a clip to components `(n_components, time)`.
 
     Raises:
-        UserError: if no clip can be scored.
+        UserError: If no clip can be scored.
     """
-    total: Tensor | float = 0.0
-    count: Tensor | float = 0.0
-    used = 0
+    matrices, weights = [], []
+    for clip in clips:
+        scored = scorable(clip.references)
+        if scored.any():
+            # A silent source's row says nothing; the other rows of its clip still count.
+            matrix = si_sdr_matrix(clip.references, separate(clip))
+            matrices.append(torch.where(scored[:, None], matrix, 0.0))
+            weights.append(scored[:, None].double())
+    if not matrices:
+        raise UserError(_NOTHING_TO_SCORE)
+    mean = torch.stack(matrices).sum(0) / torch.stack(weights).sum(0).clamp(min=1)
+    rows, order = linear_sum_assignment(mean.numpy(), maximize=True)
+    score = float(mean[rows, order].mean())
+    # Every other assignment lacks one of the pairs.
+    others = []
+    for pair in zip(rows, order, strict=True):
+        changed = mean.clone()
+        changed[pair] = -1e6
+        others.append(float(changed[linear_sum_assignment(changed.numpy(), maximize=True)].mean()))
+    return Assignment(tuple(order.tolist()), score, len(matrices), score - max(others))
+
+
+@torch.no_grad()
+def fit_owners(model: WaveSeparator, clips: Iterable[Clip]) -> list[int]:
+    """Finds the source that each of a network's outputs is a part of, by the mean SI-SDR.
+
+    All assignments are tried. They need only the inner products of outputs and references: with e
+    the sum of a source's outputs, SI-SDR is ⟨s, e⟩² / (‖s‖²‖e‖² − ⟨s, e⟩²).
+
+    Args:
+        model: Network with at least as many outputs as sources.
+        clips: Validation clips; those in which fewer than two sources sound are skipped.
+
+    Returns:
+        A source number for each output.
+
+    Raises:
+        UserError: If no clip can be scored.
+    """
+    outputs = len(model.owner)
+    owners = torch.tensor(list(product(range(model.n_src), repeat=outputs)))
+    members = torch.stack([(owners == k) for k in range(model.n_src)], dim=1).double()
+    total = []
     for clip in clips:
         scored = scorable(clip.references)
         if not scored.any():
             continue
-        matrix = si_sdr_matrix(clip.references, separate(clip))
-        # A silent source's row says nothing; the other rows of its clip still count.
-        total = total + torch.where(scored[:, None], matrix, 0.0)
-        count = count + scored[:, None].double()
-        used += 1
-    if not used or not isinstance(total, Tensor) or not isinstance(count, Tensor):
-        raise UserError(
-            "No validation clip has two sources that sound at once, so the components cannot be "
-            "assigned to sources: give other clips or other sources."
-        )
-    mean = total / count.clamp(min=1)
-    rows, order = linear_sum_assignment(mean.numpy(), maximize=True)
-    return Assignment(tuple(order.tolist()), mean, used, _margin(mean, rows, order))
-
-
-def _margin(mean: Tensor, rows, order) -> float:
-    """Best assignment's mean score less the second best's: one of its pairs has to be forbidden."""
-    best = mean[rows, order].mean()
-    others = []
-    for row, column in zip(rows, order, strict=True):
-        changed = mean.clone()
-        changed[row, column] = -1e6
-        found = linear_sum_assignment(changed.numpy(), maximize=True)
-        others.append(changed[found].mean())
-    return float(best - max(others))
+        parts = model.components(clip.mixture[None, None].to(model.device))[0].cpu().double()
+        references = clip.references.double()
+        dot = torch.einsum("amo,mo->am", members, references @ parts.T)
+        energy = torch.einsum("amo,amp,op->am", members, members, parts @ parts.T)
+        explained = dot.square()
+        left = references.square().sum(-1) * energy - explained
+        si_sdr = 10 * torch.log10(explained.clamp(min=1e-20) / left.clamp(min=1e-20))
+        si_sdr = torch.where(energy > 0, si_sdr.clamp(-LIMIT_DB, LIMIT_DB), -LIMIT_DB)
+        total.append(si_sdr[:, scored].mean(1))
+    if not total:
+        raise UserError(_NOTHING_TO_SCORE)
+    return owners[int(torch.stack(total).sum(0).argmax())].tolist()

@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import pandas as pd
 
-from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.evaluation.scores import BSS_HOP, BSS_SECONDS, SCORES, SILENCE_DBFS
 from asteroid_ucr.evaluation.statistics import INTERVAL_METHOD, summarise
 
 _PACKAGES = ("asteroid-ucr", "asteroid", "torch", "fast_bss_eval", "museval", "librosa", "numpy")
 
 
-def aggregate(lines: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def aggregate(lines: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Aggregates lines into one entry per row name.
 
     Args:
-        lines: what `score_lines` yields.
-        rows: in the order of the table; rows of one name (training and sampling seeds) are one
-            entry.
+        lines: The lines of `all_metrics.csv`, with empty texts where there is no model or error.
+        rows: What is known of each row besides its lines: `name`, `label`, `group`, `note` and
+            `gflops`, in the order of the table.
 
     Returns:
-        Per entry: name, label, group, note, `scores[reference][source or "all"][score]` as a
-        `Summary` dictionary, `frequency_r2[source]`, `runs`, `failures`, `gflops` per second of
-        audio for neural rows, and `seconds_per_clip`.
+        Each row with `scores[reference][source or "all"][score]` as a `Summary` dictionary,
+        `frequency_r2[source]`, `runs` (training and sampling seeds), `failures`, `errors` and
+        `seconds_per_clip`.
     """
     lines = lines.assign(run=lines["model"] + "|" + lines["seed"].astype(str))
     entries = []
-    for row in {row.name: row for row in reversed(rows)}.values():
-        part = lines[lines["row"] == row.name]
+    for row in rows:
+        part = lines[lines["row"] == row["name"]]
         true = part[part["reference"] == "true"]
         failed = part[part["error"] != ""]
         entries.append(
             {
-                "name": row.name,
-                "label": row.label,
-                "group": row.group,
-                "note": row.note,
+                **row,
                 "scores": {
                     str(kind): _by_source(of_kind) for kind, of_kind in part.groupby("reference")
                 },
@@ -59,12 +55,10 @@ def aggregate(lines: pd.DataFrame, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 ],
                 "failures": int(failed.groupby(["run", "clip"]).ngroups),
                 "errors": sorted(set(failed["error"]))[:5],
-                "gflops": None if row.gflops is None else row.gflops(),
                 "seconds_per_clip": _number(true["seconds"].mean()),
             }
         )
-    order = list(dict.fromkeys(row.name for row in rows))
-    return sorted(entries, key=lambda entry: order.index(entry["name"]))
+    return entries
 
 
 def _by_source(lines: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -80,14 +74,14 @@ def _number(value: float) -> float | None:
 
 
 def describe(
-    lines: pd.DataFrame, clips: Sequence[dict[str, Any]], **options: Any
+    lines: pd.DataFrame, clips: Sequence[Mapping[str, Any]], **options: Any
 ) -> dict[str, Any]:
     """The protocol of a run: what was scored, how, and with which versions.
 
     Args:
-        lines: what `score_lines` yields.
+        lines: The lines of scores.
         clips: `name`, `track`, `seconds`, `mix`, `sample_rate` and `sources` of every clip.
-        **options: further entries, such as steps and seeds.
+        **options: Further entries, such as steps and seeds.
     """
     one = lines[(lines["row"] == lines["row"].iloc[0]) & (lines["reference"] == "true")]
     one = one.drop_duplicates(["clip", "source"])
@@ -110,17 +104,13 @@ def describe(
         "failures": int(lines[lines["error"] != ""].groupby(["row", "clip"]).ngroups),
         "intervals": INTERVAL_METHOD,
         "bss_eval": f"v4, {BSS_SECONDS:g} s windows, {BSS_HOP:g} s hop, median over windows",
-        "versions": _versions(),
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in _PACKAGES},
         **options,
     }
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            # Run from a checkout that was not installed.
-            versions[package] = "not installed"
-    return versions
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"  # run from a checkout

@@ -1,35 +1,83 @@
-"""The interface of everything that can be scored: a named function from clip to estimates."""
+"""Rows of an evaluation: the interface, and all rows that need no trained model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from asteroid_ucr.baselines import classical
+from asteroid_ucr.baselines.nmf import nmf_masks
+from asteroid_ucr.codecs import Codec
 from asteroid_ucr.data.clips import Clip
+from asteroid_ucr.masking import apply_masks, stft, wiener_masks
+from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.errors import UserError
 
-# In the order of the tables: what anyone can reach, then what no mask or codec can exceed.
-GROUPS = ("floor", "classical", "supervised", "unsupervised", "ours", "published", "ceiling")
+# Groups of rows and their titles, in the order of the tables.
+GROUPS = {
+    "floor": "Floors",
+    "classical": "Without training",
+    "supervised": "Trained on stems",
+    "unsupervised": "Other methods trained on mixtures alone",
+    "ours": "Trained on mixtures alone",
+    "published": "Published outputs",
+    "ceiling": "Ceilings (they know the truth)",
+}
+
+_SHARED = "to drums (else to the first source), the rest shared by the others"
+# Name, label, function to masks and note of the classical methods that give masks.
+_CLASSICAL = (
+    (
+        "repet_sim",
+        "REPET-SIM",
+        classical.repet_sim_masks,
+        f"median over similar frames: what stands out from it {_SHARED}",
+    ),
+    (
+        "ft2d",
+        "FT2D",
+        classical.ft2d_masks,
+        f"peaks of the spectrogram's 2-D Fourier transform: what stands out from them {_SHARED}",
+    ),
+    (
+        "rpca",
+        "rPCA",
+        classical.rpca_masks,
+        f"robust PCA of the spectrogram: the sparse part {_SHARED}",
+    ),
+    (
+        "nmf",
+        "NMF, clustered",
+        nmf_masks,
+        "NMF components, clustered by the flatness of their spectra and the sustain of their "
+        "gains: the flattest cluster to drums (else to the first source), the lowest one to bass, "
+        "the rest shared by the others",
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the results.
+    """A line of the results: a named function from clips to estimates.
 
     Attributes:
-        name: identifier in files, such as "hpss".
-        label: name for people, such as "HPSS".
-        group: one of `GROUPS`.
-        separate: clip to estimates `(n_src, time)`, estimate k being that of `clip.sources[k]`.
-            Any exception that it raises is recorded as this clip's failure.
-        note: a sentence that says what the row is.
-        model: label of the trained model behind it, empty for fixed methods. Rows of the same name
-            with different models (training seeds) are one line of the table.
-        seed: seed of its sampler.
-        gflops: gives the arithmetic of a neural row for a second of audio, in GFLOP
-            (`asteroid_ucr.utils.flops`); counting takes a moment, and is done once for a row's name.
-        masks: clip to soft masks `(n_src, freq, frames)` on the mask grid, where it has masks.
+        name: Identifier in files, such as "hpss".
+        label: Name for people, such as "HPSS".
+        group: A key of `GROUPS`.
+        separate: Clip to estimates `(n_src, time)`; estimate k belongs to `clip.sources[k]`. An
+            exception is recorded as this clip's failure.
+        note: What the row is, in a sentence.
+        model: Label of the trained model, empty for fixed methods. Rows of one name with different
+            models (training seeds) are one line of the table.
+        seed: Seed of the sampler.
+        gflops: Counts the arithmetic of a neural row for a second of audio, in GFLOP
+            (`asteroid_ucr.utils.flops`).
+        masks: Clip to soft masks `(n_src, freq, frames)` on the mask grid, for rows with masks.
     """
 
     name: str
@@ -44,4 +92,149 @@ class Row:
 
     def __post_init__(self) -> None:
         if self.group not in GROUPS:
-            raise ValueError(f"group {self.group!r} is none of {', '.join(GROUPS)}")
+            raise ValueError(f"group {self.group!r} is not one of {', '.join(GROUPS)}")
+
+    def about(self) -> dict[str, Any]:
+        """What the results say of the row besides its scores."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "group": self.group,
+            "note": self.note,
+            "gflops": None if self.gflops is None else self.gflops(),
+        }
+
+
+def masked(clip: Clip, masks: Tensor) -> Tensor:
+    """Applies masks `(n_src, freq, frames)` to the clip's mixture: `(n_src, time)`."""
+    return apply_masks(clip.mixture[None, None], masks[None], clip.sample_rate)[0, :, 0]
+
+
+def mask_row(
+    name: str, label: str, group: str, masks: Callable[[Clip], Tensor], note: str = ""
+) -> Row:
+    """A row whose estimates are the mixture through soft masks."""
+    return Row(name, label, group, lambda c: masked(c, masks(c)), note=note, masks=masks)
+
+
+def fixed_rows(validation: Sequence[Clip], codec: Codec | None) -> tuple[list[Row], list[Row]]:
+    """The rows of every evaluation that need no trained model.
+
+    Args:
+        validation: Clips that the static equaliser is fitted on; without clips it is left out.
+        codec: Codec of the ceilings that know the latents; None leaves them out.
+
+    Returns:
+        Floors and classical methods, which come before the trained models in the tables, and
+        ceilings, which come after them.
+    """
+    floors = [mixture_row(), *([static_eq_row(validation)] if validation else [])]
+    ceilings = [oracle_wiener_row()]
+    if codec is not None:
+        ceilings += [oracle_codec_mask_row(codec), codec_roundtrip_row(codec)]
+    return [*floors, *classical_rows()], ceilings
+
+
+def mixture_row() -> Row:
+    """The mixture, divided by the number of sources, as the estimate of each.
+
+    Scale-invariant scores do not depend on the division, but BSS-eval's SDR and ISR do: the
+    estimates have to add up to the mixture.
+    """
+    return Row(
+        "mixture",
+        "Mixture",
+        "floor",
+        lambda clip: clip.mixture.expand_as(clip.references) / len(clip.sources),
+        note="the mixture itself as the estimate of every source: doing nothing",
+    )
+
+
+def static_eq_row(validation: Iterable[Clip]) -> Row:
+    """One fixed filter per source: at each frequency, its share of the energy on validation clips.
+
+    It is the best possible band split (the Wiener filter of stationary sources) and is fitted with
+    labels. A separator that does not exceed it has learnt no more than a band split.
+
+    Raises:
+        UserError: If there are no validation clips.
+    """
+    spectra = [_power(clip).mean(-1) for clip in validation]
+    if not spectra:
+        raise UserError("The static equaliser needs validation clips: give some.")
+    masks = wiener_masks(torch.stack(spectra).sum(0)[..., None])
+    return mask_row(
+        "static_eq",
+        "Static EQ",
+        "floor",
+        lambda clip: masks.expand(-1, -1, stft(clip.mixture, clip.sample_rate).shape[-1]),
+        note="one gain per frequency and source, fitted with labels on validation: a band split",
+    )
+
+
+def classical_rows() -> list[Row]:
+    """HPSS, and the methods of `asteroid_ucr.baselines` that give masks."""
+    note = f"median filtering: the percussive part {_SHARED}"
+    hpss = Row("hpss", "HPSS", "classical", _on_clip(classical.separate_hpss), note)
+    return [hpss, *(mask_row(n, t, "classical", _on_clip(m), note) for n, t, m, note in _CLASSICAL)]
+
+
+def oracle_wiener_row() -> Row:
+    """The mixture through the Wiener masks of the true sources: the ceiling of soft masks."""
+    return mask_row(
+        "oracle_wiener",
+        "Oracle mask",
+        "ceiling",
+        lambda clip: wiener_masks(_power(clip)),
+        note="Wiener masks from the true sources' spectrograms: the most that such masks can do",
+    )
+
+
+def oracle_codec_mask_row(codec: Codec) -> Row:
+    """Masks from the true sources' spectrograms as seen through the codec."""
+
+    def masks(clip: Clip) -> Tensor:
+        latents = _encode(codec, clip.references * level_gain(clip.mixture))
+        return wiener_masks(codec.spectrogram(latents, clip.mixture.shape[-1])).cpu()
+
+    return mask_row(
+        "oracle_codec_mask",
+        f"Oracle mask through {codec.name}",
+        "ceiling",
+        masks,
+        note="masks from the true sources' codec latents: the ceiling of perfect latents, refined",
+    )
+
+
+def codec_roundtrip(clip: Clip, codec: Codec) -> Tensor:
+    """The true sources, encoded and decoded at the level a model would see: `(n_src, time)`."""
+    gain = level_gain(clip.mixture)
+    latents = _encode(codec, clip.references * gain)
+    return codec.decode(latents, clip.references.shape[-1])[:, 0].cpu() / gain
+
+
+def codec_roundtrip_row(codec: Codec) -> Row:
+    """The true sources through the codec: the ceiling of unrefined estimates."""
+    return Row(
+        "codec_roundtrip",
+        f"{codec.name} round trip",
+        "ceiling",
+        lambda clip: codec_roundtrip(clip, codec),
+        note="the true sources, encoded and decoded: the ceiling of perfect latents, unrefined"
+        + ("; the decoder makes the phase up, so only LSD means something" * codec.has_power),
+    )
+
+
+def _on_clip(method: Callable[[Tensor, int, Sequence[str]], Tensor]) -> Callable[[Clip], Tensor]:
+    return lambda clip: method(clip.mixture, clip.sample_rate, clip.sources)
+
+
+def _encode(codec: Codec, wavs: Tensor) -> Tensor:
+    """Latents of `(n_src, time)`, on the codec's device."""
+    device = next(chain(codec.parameters(), codec.buffers())).device
+    return codec.encode(wavs[:, None].to(device))
+
+
+@torch.no_grad()
+def _power(clip: Clip) -> Tensor:
+    return stft(clip.references, clip.sample_rate).abs().square()

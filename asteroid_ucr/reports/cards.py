@@ -12,8 +12,8 @@ import yaml
 
 from asteroid_ucr.base import describe_budget
 from asteroid_ucr.data.clips import folder_clips, slakh_clips
-from asteroid_ucr.evaluation.evaluate import evaluate
-from asteroid_ucr.evaluation.published_rows import file_estimates
+from asteroid_ucr.evaluation.model_rows import file_rows
+from asteroid_ucr.evaluation.separation import evaluate
 from asteroid_ucr.minislakh.collection import RECORD
 from asteroid_ucr.reports.score_tables import score_table
 from asteroid_ucr.reports.tables import TEMPLATES, Table
@@ -110,7 +110,7 @@ def _scores(
     found = {"Songs of mini-Slakh": evaluate({"": model}, clips, validation, place, *how)}
     if clips_dir is not None:
         place = folder.with_name(f"{folder.name}-clips")
-        extra = file_estimates(Path(clips_dir), PAPER_SUFFIX)
+        extra = file_rows(PAPER_SUFFIX)
         clips = folder_clips(Path(clips_dir), model.sources)
         scored = evaluate({"": model}, clips, [], place, *how, extra_rows=extra)
         found["Clips of Slakh2100's test set"] = scored

@@ -32,7 +32,6 @@ from asteroid_ucr.utils.audio import read_audio
 from asteroid_ucr.utils.errors import UserError
 
 # The order in which groups of rows are heard.
-_HEARD_GROUPS = ("ours", "unsupervised", "supervised", "published", "classical", "floor", "ceiling")
 _UNHEARD = {"oracle_codec_mask"}
 _HEARD_PARTNERS = {
     "kept": "kept stem",
@@ -123,7 +122,7 @@ def _example(
     means = lines[lines["clip"] == example["name"]].groupby(["row", "source"])["si_sdr"].mean()
     strips = [{"label": "True stems", "signals": players(place, names, top)}]
     heard = [e for e in results["rows"] if e["name"] in example["rows"]]
-    for entry in sorted(heard, key=lambda e: _HEARD_GROUPS.index(e["group"])):
+    for entry in sorted(heard, key=lambda e: e["group"] != "ours"):
         row = entry["name"]
         if row not in _UNHEARD:
             own = means[row].to_dict() if row in means else {}

@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from asteroid_ucr.evaluation.rows import GROUPS
 from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.utils.errors import UserError
 
@@ -60,15 +61,6 @@ COLUMNS = {
 }
 _WIDE = 110  # Characters that the whole table takes in a terminal.
 _ESSENTIAL = ("si_sdr", "si_sir", "si_sar", "sdr", "frequency_r2")
-GROUP_TITLES = {
-    "floor": "Floors",
-    "classical": "Without training",
-    "supervised": "Trained on stems",
-    "unsupervised": "Other methods trained on mixtures alone",
-    "ours": "Trained on mixtures alone",
-    "published": "Published outputs",
-    "ceiling": "Ceilings (computed from the true stems)",
-}
 
 
 def load_results(path: str | Path) -> dict[str, Any]:
@@ -119,7 +111,7 @@ def score_table(
         source: Name of a source, or "all" for the mean over the sources.
         columns: Keys of `COLUMNS`.
     """
-    entries = sorted(results["rows"], key=lambda entry: list(GROUP_TITLES).index(entry["group"]))
+    entries = sorted(results["rows"], key=lambda entry: list(GROUPS).index(entry["group"]))
     cells = {
         COLUMNS[key].title: [score_cell(entry, key, reference, source) for entry in entries]
         for key in columns
@@ -128,7 +120,7 @@ def score_table(
     return Table(
         pd.DataFrame(cells, index=[entry["label"] for entry in entries]),
         groups=[entry["group"] for entry in entries],
-        titles=GROUP_TITLES,
+        titles=GROUPS,
         notes=[entry["note"] for entry in entries],
         help={column.title: column.help for column in COLUMNS.values()},
         caption=protocol_line(results, reference),
@@ -139,7 +131,7 @@ def overview(evaluations: Mapping[str, Mapping[str, Any]], column: str = "si_sdr
     """One score of several evaluations: a row for each label and a column for each evaluation."""
     found = [{entry["label"]: entry for entry in r["rows"]} for r in evaluations.values()]
     groups = {label: entry["group"] for entries in found for label, entry in entries.items()}
-    labels = sorted(groups, key=lambda label: list(GROUP_TITLES).index(groups[label]))
+    labels = sorted(groups, key=lambda label: list(GROUPS).index(groups[label]))
     cells = {
         name: [score_cell(e[label], column) if label in e else Cell() for label in labels]
         for name, e in zip(evaluations, found, strict=True)
@@ -175,9 +167,7 @@ def references(results: Mapping[str, Any]) -> list[str]:
     return [k for k in ("true", "codec") if any(k in e["scores"] for e in results["rows"])]
 
 
-def notes(
-    results: Mapping[str, Any], groups: Iterable[str] = GROUP_TITLES
-) -> list[tuple[str, str]]:
+def notes(results: Mapping[str, Any], groups: Iterable[str] = GROUPS) -> list[tuple[str, str]]:
     """Label and note of the rows of some groups: what a row is and, if trained, its budget."""
     chosen = set(groups)
     return [(e["label"], e["note"]) for e in results["rows"] if e["group"] in chosen]

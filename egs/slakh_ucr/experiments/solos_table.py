@@ -8,13 +8,16 @@ from pathlib import Path
 import pandas as pd
 
 from asteroid_ucr import __version__
-from asteroid_ucr.baselines.hpss import hpss_row
 from asteroid_ucr.cli import exit_code
 from asteroid_ucr.data.clips import slakh_clips
-from asteroid_ucr.evaluation.evaluate import assign_components
 from asteroid_ucr.evaluation.model_rows import model_rows
-from asteroid_ucr.evaluation.reference_rows import mixture_row, oracle_codec_mask_row, static_eq_row
-from asteroid_ucr.evaluation.scoring import score_lines
+from asteroid_ucr.evaluation.rows import (
+    classical_rows,
+    mixture_row,
+    oracle_codec_mask_row,
+    static_eq_row,
+)
+from asteroid_ucr.evaluation.separation import assign_components, score_rows
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.separator import UCRSeparator
@@ -70,12 +73,12 @@ def _column(models: dict[str, UCRSeparator], kind: str, root: str, max_clips: in
     splits = ("test", "validation")
     test, validation = (list(slakh_clips(root, s, sources, max_clips=max_clips)) for s in splits)
     codec = next(iter(models.values())).codec
-    rows = [mixture_row(), static_eq_row(validation), hpss_row()]
+    rows = [mixture_row(), static_eq_row(validation), classical_rows()[0]]
     for name, model in models.items():
         (row,) = model_rows(model.select(sources), steps=[1])
         rows.append(replace(row, name=name, label=name))
     rows.append(oracle_codec_mask_row(codec))
-    lines = pd.DataFrame(score_lines(rows, test, None, bss_eval=False)).assign(run=0)
+    lines = score_rows(rows, test, bss_eval=False).assign(run=0)
     figures = {}
     for row in rows:
         summary = summarise(lines[lines["row"] == row.name], "si_sdr")
