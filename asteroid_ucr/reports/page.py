@@ -31,7 +31,7 @@ from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import read_audio
 from asteroid_ucr.utils.errors import UserError
 
-# The order in which groups of rows are heard.
+# Rows that are in the table, but not worth hearing.
 _UNHEARD = {"oracle_codec_mask"}
 _HEARD_PARTNERS = {
     "kept": "kept stem",
