@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from asteroid.models import BaseModel, get
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
 Model = TypeVar("Model", bound="SeparatorModel")
+TOWERS = "decomposition.encoder.towers."
 
 
 class SeparatorModel(BaseModel):
@@ -38,6 +43,11 @@ class SeparatorModel(BaseModel):
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return next(self.parameters()).dtype
 
     @staticmethod
     def _as_batch(wav: Tensor) -> Tensor:
@@ -149,32 +159,95 @@ def _is_separator(name: str) -> bool:
 
 def bundled_models() -> list[str]:
     """Names of the separators that are installed with the package."""
-    folder = resources.files("asteroid_ucr") / "models"
-    if not folder.is_dir():
-        return []
-    names = (Path(str(f)).stem for f in folder.iterdir() if str(f).endswith(".pth"))
-    return sorted(name for name in names if not name.startswith("codec_"))
+    return sorted(_views())
+
+
+def _bundle() -> Path:
+    return Path(str(resources.files("asteroid_ucr") / "models" / "bundled.safetensors"))
+
+
+def _views() -> dict[str, Any]:
+    index = _bundle().with_suffix(".json")
+    return json.loads(index.read_text()) if index.is_file() else {}
+
+
+def write_bundle(models: Mapping[str, SeparatorModel], path: str | Path) -> None:
+    """Writes several models into one file, in half precision, and what they share only once.
+
+    The tensors go to `path`, and beside it, in a file of the same name that ends in .json, what
+    each model is made of: which parts of the file, and which constructor arguments. Encoders of
+    single sources, the prior and everything else are parts; statistics keep their precision.
+
+    Args:
+        models: Decomposition models by name.
+        path: Target, with the ending .safetensors.
+
+    Raises:
+        UserError: If a file cannot be written.
+    """
+    stored: dict[str, dict[str, Tensor]] = {}
+    views = {}
+    for name, model in models.items():
+        conf, parts = model.serialize(), {}
+        state = {key: _halved(key, value) for key, value in conf.pop("state_dict").items()}
+        towers = {f"{TOWERS}{k}.": f"encoder.{source}" for k, source in enumerate(model.sources)}
+        for prefix, label in {**towers, "prior.": f"prior.{name}", "": "decomposition"}.items():
+            chosen = [key for key in state if key.startswith(prefix)]
+            part = {key.removeprefix(prefix): state.pop(key) for key in chosen}
+            while part and not _same(stored.setdefault(label, part), part):
+                label = f"{label}.{name}"
+            if part:
+                parts[prefix] = label
+        views[name] = {**conf, "parts": parts}
+    tensors = {f"{label}/{k}": v.contiguous() for label, p in stored.items() for k, v in p.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(tensors))
+    with atomic_path(Path(path).with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(views, indent=1) + "\n")
+
+
+def read_bundle(path: str | Path, name: str) -> dict[str, Any]:
+    """One model of a file that `write_bundle` wrote, as `SeparatorModel.serialize` returns it."""
+    conf = json.loads(Path(path).with_suffix(".json").read_text())[name]
+    with safe_open(path, "pt") as file:
+        state = {
+            prefix + key.split("/", 1)[1]: file.get_tensor(key)
+            for prefix, label in conf.pop("parts").items()
+            for key in file.keys()
+            if key.startswith(f"{label}/")
+        }
+    return {**conf, "state_dict": state}
+
+
+def _halved(key: str, value: Tensor) -> Tensor:
+    """Weights in half precision, statistics as they are."""
+    keep = not value.is_floating_point() or key.rsplit(".", 1)[-1].startswith("latent_")
+    return value if keep else value.half()
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def find_model_file(name: str | Path) -> Path:
-    """The file that a model's name stands for.
+    """The checkpoint that a model's name stands for.
 
     Args:
-        name: path of a checkpoint, or of a folder that holds `best_model.pth`; a bundled model's
-            name; or a Hugging Face id ("user/model"), which a `Path` is never taken for.
+        name: Path of a checkpoint, or of a folder that holds `best_model.pth`; or a Hugging Face id
+            ("user/model"), which a `Path` is never taken for.
 
     Raises:
-        UserError: if there is none.
+        UserError: If there is no such file.
     """
     path = Path(name)
     if path.is_dir():
         path = path / "best_model.pth"
         if not path.is_file():
-            raise UserError(f"The folder {name} holds no best_model.pth: name a trained model's.")
+            raise UserError(
+                f"The folder {name} holds no best_model.pth: name the folder of a trained model."
+            )
     if path.is_file():
         return path
-    if str(name) in bundled_models():
-        return Path(str(resources.files("asteroid_ucr") / "models" / f"{name}.pth"))
     if isinstance(name, str) and name.count("/") == 1 and not path.suffix:
         return _download(name)
     bundled = ", ".join(bundled_models()) or "none in this version"
@@ -194,11 +267,16 @@ def _download(name: str) -> Path:
 
 
 def load_checkpoint(name: str | Path) -> dict[str, Any]:
-    """Reads what `UCRSeparator.serialize` returned.
+    """Reads what `SeparatorModel.serialize` returned.
+
+    Args:
+        name: Name of a bundled model, or what `find_model_file` takes.
 
     Raises:
-        UserError: if there is no such model, or the file is none.
+        UserError: If the model does not exist or is not a checkpoint.
     """
+    if str(name) in bundled_models() and not Path(name).exists():
+        return read_bundle(_bundle(), str(name))
     path = find_model_file(name)
     try:
         conf = torch.load(path, map_location="cpu", weights_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from asteroid_ucr import UCRSeparator, UserError, __version__
-from asteroid_ucr.generation.sampling import STEPS as PRIOR_STEPS
+from asteroid_ucr.generator import STEPS as PRIOR_STEPS
 from asteroid_ucr.recipe import STEPS
 from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
 from asteroid_ucr.utils.device import pick_device
@@ -247,7 +247,7 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
     generates an accompaniment of these stems, which are written as they are; with --mixture and
     --strength, a variation of a mixture; with neither, music from nothing.
     """
-    from asteroid_ucr.generation.files import generate_files
+    from asteroid_ucr.files import generate_files
 
     separator = load_model(model, device, codec_dir)
     folders = generate_files(separator, out, **options)

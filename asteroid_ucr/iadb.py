@@ -31,7 +31,7 @@ def blend(x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
         noise: of the same shape.
         alpha: `(batch,)` in [0, 1].
     """
-    return torch.lerp(noise, x, _like(alpha, x).to(x.dtype))
+    return torch.lerp(noise.to(x.dtype), x, _like(alpha, x).to(x.dtype))
 
 
 def estimate(output: Tensor, x_alpha: Tensor, alpha: Tensor, variant: str = "c") -> Tensor:
@@ -81,7 +81,8 @@ def sample(
     x = noise
     for now, following in pairwise(grid):
         alpha = torch.full((x.shape[0],), now, device=x.device, dtype=x.dtype)
-        target = estimate(denoiser(x, alpha), x, alpha, variant)
+        # Under autocast, networks may answer in lower precision than they are asked.
+        target = estimate(denoiser(x, alpha), x, alpha, variant).to(x.dtype)
         # Moving along (target − noise) for (following − now), with the noise that x implies.
         x = torch.lerp(x, target, (following - now) / (1 - now))
     return x

@@ -7,15 +7,26 @@ signal: the masks sum to one at every time and frequency, so the sources sum to 
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from einops import rearrange
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 # Masks live on a grid of 75 frames per second, EnCodec's frame rate, at 24 kHz.
 MASK_RATE = 24_000
 MASK_FFT = 2048  # 85 ms: resolves a bass's partials, 11.7 Hz per bin
 MASK_HOP = 320  # 13 ms: one latent frame
+
+
+@cache
+def fast_length(size: int) -> int:
+    """The smallest number from `size` on with no prime factor above 5, fast to transform."""
+    rest = size
+    for factor in (2, 3, 5):
+        while rest % factor == 0:
+            rest //= factor
+    return size if rest == 1 else fast_length(size + 1)
 
 
 def stft_settings(sample_rate: int) -> tuple[int, int]:
@@ -26,7 +37,7 @@ def stft_settings(sample_rate: int) -> tuple[int, int]:
     """
     hop = max(1, round(MASK_HOP * sample_rate / MASK_RATE))
     half = max(2, round(MASK_FFT * sample_rate / MASK_RATE / 2))
-    return 2 * next_fast_len(half, real=True), hop
+    return 2 * fast_length(half), hop
 
 
 def stft(wav: Tensor, sample_rate: int = MASK_RATE) -> Tensor:

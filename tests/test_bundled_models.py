@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from conftest import SMALL
 from fast_bss_eval.torch import si_sdr_loss
 
+import asteroid_ucr
 from asteroid_ucr import UCRSeparator
-from asteroid_ucr.base import bundled_models, find_model_file
+from asteroid_ucr.base import bundled_models, read_bundle, write_bundle
 from asteroid_ucr.config import RecipeConfig
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.minislakh import build
@@ -30,10 +32,29 @@ def song(tmp_path_factory):
 
 def test_all_are_there():
     assert bundled_models() == NAMES
+    folder = Path(asteroid_ucr.__file__).parent / "models"
+    assert (folder / "bundled.safetensors").stat().st_size < 30e6
     for name in NAMES:
-        file = find_model_file(name)
-        assert file.stat().st_size < 25e6
-        assert name in file.with_suffix(".md").read_text()
+        assert name in (folder / f"{name}.md").read_text()
+
+
+def test_a_bundle_stores_what_models_share_once(tmp_path):
+    torch.manual_seed(0)
+    prior = {"widths": (16, 32), "kernel_sizes": (3, 3), "frames": 64}
+    whole = UCRSeparator(["drums", "piano", "bass"], **SMALL, prior=prior).eval()
+    part, other = whole.select(["bass", "drums"]), UCRSeparator(["drums"], **SMALL).eval()
+    models = {"whole": whole, "part": part, "other": other}
+    write_bundle({"whole": whole}, tmp_path / "one.safetensors")
+    write_bundle({"whole": whole, "part": part}, tmp_path / "two.safetensors")
+    write_bundle(models, tmp_path / "all.safetensors")
+    sizes = [(tmp_path / f"{n}.safetensors").stat().st_size for n in ("one", "two", "all")]
+    assert sizes[0] == sizes[1] < sizes[2]
+    wav = 0.1 * torch.randn(1, 1, 9600, generator=torch.Generator().manual_seed(0))
+    for name, model in models.items():
+        loaded = UCRSeparator.from_pretrained(read_bundle(tmp_path / "all.safetensors", name))
+        assert loaded.get_model_args() == model.get_model_args()
+        with torch.no_grad():
+            assert torch.allclose(loaded(wav), model(wav), atol=2e-3)  # in half precision
 
 
 @pytest.mark.parametrize("name", NAMES)

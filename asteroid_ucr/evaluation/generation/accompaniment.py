@@ -18,7 +18,6 @@ from asteroid_ucr.evaluation.generation.coherence import chroma_agreement, onset
 from asteroid_ucr.evaluation.generation.sounds import Sounds
 from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.statistics import summarise
-from asteroid_ucr.generation.sampling import make_plan, render, sample_latents
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.audio import level_gain, write_audio
 
@@ -118,9 +117,9 @@ def _generate(
     if how == "latents":
         given = torch.stack([encode_clip(model, clip)[kept] for clip in clips])
     seed = settings.seed + first
-    plan = make_plan(model, clips[0].seconds, {model.sources[kept]: given})
-    z = sample_latents(model, plan, None, settings.steps, seed)
-    stems = render(model, plan, z, seed=seed)
+    plan = model.generator.plan(clips[0].seconds, {model.sources[kept]: given})
+    z = model.generator.sample(plan, settings.steps, seed)
+    stems = model.generator.render(plan, z, seed=seed)
     if how == "latents":
         stems = stems / torch.stack([level_gain(clip.mixture) for clip in clips])[:, None]
         stems[:, kept] = stem

@@ -32,7 +32,6 @@ from asteroid_ucr.evaluation.generation.accompaniment import (
 from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
 from asteroid_ucr.evaluation.generation.sounds import Sounds
 from asteroid_ucr.evaluation.statistics import summarise
-from asteroid_ucr.generation.sampling import make_plan, render, sample_latents
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.audio import level_gain, write_audio
@@ -132,9 +131,9 @@ def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: 
         sounds.add("white noise", clip.track, parts(rms * white, model))
     for first in range(0, len(test), BATCH):
         clips = test[first : first + BATCH]
-        plan = make_plan(model, clips[0].seconds, batch=len(clips))
+        plan = model.generator.plan(clips[0].seconds, batch=len(clips))
         z = torch.stack([encode_clip(model, clip) for clip in clips]).to(device_of(model))
-        for clip, stems in zip(clips, render(model, plan, z), strict=True):
+        for clip, stems in zip(clips, model.generator.render(plan, z), strict=True):
             sounds.add(RENDERED, clip.track, parts(stems, model))
 
 
@@ -152,9 +151,9 @@ def _from_nothing(
     numbers = range(settings.unconditional)
     for first in tqdm(numbers[::BATCH], f"from nothing, {steps} steps", disable=quiet):
         items, began = numbers[first : first + BATCH], time.monotonic()
-        plan = make_plan(model, settings.segment_seconds, batch=len(items))
-        z = sample_latents(model, plan, None, steps, settings.seed + first)
-        wavs = render(model, plan, z, seed=settings.seed + first)
+        plan = model.generator.plan(settings.segment_seconds, batch=len(items))
+        z = model.generator.sample(plan, steps, settings.seed + first)
+        wavs = model.generator.render(plan, z, seed=settings.seed + first)
         seconds += time.monotonic() - began
         latents.append(z.cpu())
         for number, stems in zip(items, wavs, strict=True):

@@ -1,1 +1,0 @@
-"""Generating with a masking prior: component latents, sounds, files."""

@@ -1,0 +1,284 @@
+"""Generation with a masking prior: a plan, component latents, and waveforms from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from asteroid_ucr import iadb
+from asteroid_ucr.codecs import Codec
+from asteroid_ucr.decomposition import Decomposition
+from asteroid_ucr.prior import MaskingPrior
+from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, crossfade
+from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.seeding import generator_for
+
+STEPS = 25  # of the prior's sampler
+_STREAM = 1  # tells the prior's noise from the denoiser's, which has the same seed
+
+
+@dataclass
+class Plan:
+    """What is to be generated, checked and encoded.
+
+    Attributes:
+        samples: Length of the waveforms.
+        frames: Length of the latents.
+        batch: Number of items.
+        audio: Waveforms `(batch, samples)` of the sources that are kept as audio, by source number.
+        latents: Latents of all kept sources, `(batch, n_src, latent_dim, frames)`, zero elsewhere.
+        mask: `(n_src,)`, True for the sources to generate.
+        start: Component latents of the mixture that is varied, or None.
+        strength: Strength of the variation, or None.
+        gain: `(batch, 1, 1)`, from the level of what was given to the level of the training.
+    """
+
+    samples: int
+    frames: int
+    batch: int
+    audio: dict[int, Tensor]
+    latents: Tensor
+    mask: Tensor
+    start: Tensor | None
+    strength: float | None
+    gain: Tensor
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What generation needs of a model; `UCRSeparator.generator` gives it.
+
+    Attributes:
+        decomposition: Encodes what is given and renders what is generated.
+        prior: Model of the component latents.
+        codec: The decomposition's codec.
+        sources: Names of the components.
+        steps: Default number of steps of the denoiser's sampler.
+        render_gain: Factors of the rendered power, one for each channel of the codec, or None.
+    """
+
+    decomposition: Decomposition
+    prior: MaskingPrior
+    codec: Codec
+    sources: Sequence[str]
+    steps: int = 1
+    render_gain: Sequence[float] | None = None
+
+    @torch.no_grad()
+    def plan(
+        self,
+        seconds: float,
+        keep: Mapping[str, Tensor] | None = None,
+        mixture: Tensor | None = None,
+        strength: float | None = None,
+        batch: int | None = None,
+    ) -> Plan:
+        """Checks a request, and encodes what it gives.
+
+        A stem that is kept as audio is encoded as separation encodes a mixture: the encoder gives
+        latents of all components, and the stem's own one is kept. All stems are brought to the
+        training level by one gain, that of their sum, so that their balance stays.
+
+        Args:
+            seconds: As for `UCRSeparator.generate`, like all others.
+            keep: Sources that are given.
+            mixture: Audio to vary.
+            strength: Strength of the variation.
+            batch: Number of items.
+
+        Raises:
+            UserError: If an argument is not valid; it names the first one.
+        """
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise UserError(f"seconds must be above 0, got {seconds:g}.")
+        if (mixture is None) != (strength is None):
+            raise UserError("A variation needs both a mixture and a strength: give both or none.")
+        if strength is not None and not 0 < strength < 1:
+            raise UserError(f"strength must lie between 0 and 1, got {strength:g}.")
+        device, n_src = self.prior.mean.device, len(self.sources)
+        samples = max(1, round(seconds * self.codec.sample_rate))
+        frames = self.codec.frames(samples)
+        given: dict[int, Tensor] = {}
+        for name, value in (keep or {}).items():
+            given[self._number(name)] = self._shaped(name, value, samples, frames)
+        if len(given) == n_src:
+            raise UserError("All sources are kept, so nothing is left to generate: keep fewer.")
+        if mixture is not None:
+            mixture = self._shaped("mixture", mixture, samples, None)
+        size = _batch_size(batch, [*given.values(), *([mixture] if mixture is not None else [])])
+
+        audio = {k: v.expand(size, -1) for k, v in given.items() if v.ndim == 2}
+        gain, start = torch.ones(size, 1, 1, device=device), None
+        if mixture is not None:
+            gain = level_gain(mixture[:, None]).expand(size, 1, 1)
+            start = self._encode(mixture * gain[: len(mixture), 0]).expand(size, -1, -1, -1)
+        if audio:
+            gain = level_gain(torch.stack(list(audio.values())).sum(0)[:, None])
+        latents = torch.zeros(size, n_src, self.prior.latent_dim, frames, device=device)
+        for k, value in given.items():
+            latents[:, k] = self._encode(audio[k] * gain[:, 0])[:, k] if k in audio else value
+        mask = torch.tensor([k not in given for k in range(n_src)], device=device)
+        return Plan(samples, frames, size, audio, latents, mask, start, strength, gain)
+
+    @torch.no_grad()
+    def sample(self, plan: Plan, steps: int = STEPS, seed: int = 0) -> Tensor:
+        """Draws component latents from the prior.
+
+        Args:
+            plan: What is to be generated.
+            steps: Steps of the prior's sampler.
+            seed: Item i is drawn with the noise of `seed + i`, a function of the absolute frame.
+
+        Returns:
+            `(batch, n_src, latent_dim, frames)`; kept latents are returned unchanged.
+
+        Raises:
+            UserError: If `steps` is below 1.
+        """
+        if steps < 1:
+            raise UserError(f"steps must be at least 1, got {steps}.")
+        n_src, channels = len(self.sources), self.prior.mean.numel()
+        seeds = [generator_for(seed + i, _STREAM).initial_seed() for i in range(plan.batch)]
+        noise = torch.cat([iadb.frame_noise(channels, 0, plan.frames, seed) for seed in seeds])
+        noise = rearrange(noise, "b (n d) t -> b n d t", n=n_src).to(self.prior.mean)
+        z = self.prior.sample(
+            noise,
+            plan.mask.expand(plan.batch, -1),
+            plan.latents.to(noise),
+            steps,
+            0.0 if plan.strength is None else 1 - plan.strength,
+            None if plan.start is None else plan.start.to(noise),
+        )
+        return torch.where(plan.mask[:, None, None], z.float(), plan.latents)
+
+    def render(self, plan: Plan, z: Tensor, steps: int | None = None, seed: int = 0) -> Tensor:
+        """Renders component latents in overlapping chunks, which are cross-faded.
+
+        Args:
+            plan: What is to be generated.
+            z: Component latents, `(batch, n_src, latent_dim, frames)`.
+            steps: Steps of the denoiser's sampler; None takes the default.
+            seed: Seed of its noise, for the first item.
+
+        Returns:
+            Waveforms `(batch, n_src, samples)` on the CPU, at the level of what was kept or
+            varied. Sources that were kept as audio are that audio.
+        """
+        wanted = [k for k in range(len(self.sources)) if k not in plan.audio]
+        chunks = self._chunks(plan, z, wanted, self.steps if steps is None else steps, seed)
+        pieces = crossfade(chunks, OVERLAP_SECONDS * self.codec.sample_rate)
+        stems = torch.empty(plan.batch, len(self.sources), plan.samples)
+        stems[:, wanted] = torch.cat(list(pieces), dim=-1) / plan.gain.cpu()
+        for k, wav in plan.audio.items():
+            stems[:, k] = wav.cpu()
+        return stems
+
+    @torch.no_grad()
+    def _chunks(
+        self, plan: Plan, z: Tensor, wanted: list[int], steps: int, seed: int
+    ) -> Iterator[Tensor]:
+        """Waveforms `(batch, wanted, time)` of overlapping chunks."""
+        codec, hop = self.codec, self.codec.hop
+        length = CHUNK_SECONDS * codec.sample_rate // hop
+        step = length - OVERLAP_SECONDS * codec.sample_rate // hop
+        for first in range(0, max(1, plan.frames - (length - step)), step):
+            part = z[..., first : first + length]
+            frames = part.shape[-1]
+            noise = [
+                iadb.frame_noise(codec.channels, first, frames, seed + i) for i in range(len(z))
+            ]
+            part = part.to(self.prior.mean)
+            components = self.decomposition.render(part, torch.cat(noise).to(part), steps)
+            balanced, scale = self.balance(components.float())
+            flat = rearrange(balanced[:, wanted], "b n c t -> (b n) c t")
+            wav = scale * codec.decode(flat, min(plan.samples - first * hop, frames * hop))
+            yield rearrange(wav, "(b n) 1 t -> b n t", b=len(z)).cpu()
+
+    def balance(self, components: Tensor) -> tuple[Tensor, float]:
+        """Brings rendered components to the level that each has in the mixture they compose.
+
+        A component by itself need not have the level of its source: under the composition `mean`,
+        it is as strong as the mixture. Where latents are magnitudes, each component gets its share
+        of the power of the composed mixture, band by band, times `render_gain`; elsewhere the
+        sounds are scaled, as if the decoder were linear.
+
+        Args:
+            components: Latents `(batch, n_src, channels, frames)`.
+
+        Returns:
+            Latents of the same shape, and a factor for the waveforms that they decode to.
+        """
+        codec, compose = self.codec, self.decomposition.compose
+        if not codec.has_power:
+            n_src = components.shape[1]
+            return components, float(compose(torch.ones(1, n_src, 1, 1))) / n_src
+        power = codec.to_power(components)
+        total = codec.to_power(compose(components))
+        if self.render_gain is not None:
+            total = total * total.new_tensor(self.render_gain)[:, None]
+        share = power / power.sum(1, keepdim=True).clamp(min=1e-20)
+        return codec.from_power(share * total[:, None]), 1.0
+
+    def _encode(self, wav: Tensor) -> Tensor:
+        """Component latents of `(batch, time)` at the training level."""
+        latents = self.codec.encode(wav[:, None]).to(self.prior.mean.dtype)
+        return self.decomposition.encode(latents).float()
+
+    def _number(self, name: str) -> int:
+        """The number of a source's name."""
+        if name not in self.sources:
+            raise UserError(
+                f"{name!r} cannot be kept: the model's sources are {', '.join(self.sources)}."
+            )
+        return list(self.sources).index(name)
+
+    def _shaped(self, name: str, value: Tensor, samples: int, frames: int | None) -> Tensor:
+        """Audio as `(batch, samples)` or latents as `(batch, latent_dim, frames)`.
+
+        The length tells which of the two the value is.
+
+        Raises:
+            UserError: If the length is that of neither, or the shape is not valid.
+        """
+        value = value.to(self.prior.mean.device, torch.float32)
+        found = value.shape[-1] if value.ndim else 0
+        if found == samples:
+            if value.ndim == 3 and value.shape[1] == 1:
+                value = value[:, 0]
+            if value.ndim in (1, 2):
+                return torch.atleast_2d(value)
+        elif frames is not None and found == frames:
+            value = value[None] if value.ndim == 2 else value
+            if value.ndim == 3 and value.shape[1] == self.prior.latent_dim:
+                return value
+        else:
+            rate = self.codec.sample_rate
+            latent = "" if frames is None else f" (or {frames} latent frames)"
+            raise UserError(
+                f"{name} has {found} samples, {found / rate:g} s at {rate} Hz, but "
+                f"{samples / rate:g} s are to be generated, {samples} samples{latent}: cut it, or "
+                "set seconds accordingly."
+            )
+        raise UserError(
+            f"{name} has the shape {tuple(value.shape)}: give mono audio (time), (batch, time) or "
+            f"(batch, 1, time), or latents (batch, {self.prior.latent_dim}, frames)."
+        )
+
+
+def _batch_size(batch: int | None, given: list[Tensor]) -> int:
+    sizes = {len(value) for value in given} - {1}
+    size = batch if batch is not None else max(sizes, default=1)
+    if size < 1:
+        raise UserError(f"batch must be at least 1, got {size}.")
+    if sizes - {size}:
+        raise UserError(
+            f"What is given has batches of {sorted(sizes)}, but {size} are to be generated: give "
+            "one of each, or as many as the batch has."
+        )
+    return size
