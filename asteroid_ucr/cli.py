@@ -149,7 +149,8 @@ def build_parser() -> Parser:
     add("--seconds", type=float, default=30.0, help="length of a song")
     add("--seed", type=int, default=0, help="seed of the songs")
     add("--midi_dir", help="folder of multi-track MIDI files to render instead")
-    add("--soundfont", nargs="*", default=[], help=".sf2 or .sf3 files; each stem draws one")
+    add("--soundfont", nargs="*", help=".sf2 or .sf3 files, folders of Hydrogen drum kits")
+    add("--varied", action="store_true", help="for training: more sounds and levels per family")
     add("--workers", type=int, default=2, help="processes that render")
 
     for name, run in STEPS.items():

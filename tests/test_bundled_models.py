@@ -82,7 +82,7 @@ def test_a_model_is_written_with_its_card(slakh_tree, tmp_path):
     tree = tmp_path / "tree"
     shutil.copytree(slakh_tree, tree)
     (tree / "minislakh.json").write_text(
-        json.dumps({"seed": 1, "seconds": 6.0, "soundfont": "one two"})
+        json.dumps({"seed": 1, "seconds": 6.0, "soundfonts": [{}, {}]})
     )
     (tmp_path / "solos").mkdir()
     found = {name: {"windows": 30, "tracks": 20} for name in ("drums", "bass")}

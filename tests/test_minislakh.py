@@ -221,8 +221,8 @@ def test_own_files_that_are_not_usable(tmp_path: Path) -> None:
         ({"midi_dir": tmp_path / "absent"}, "--midi_dir .*absent is not a folder"),
         ({"midi_dir": tmp_path / "empty"}, "holds no .mid"),
         ({"midi_dir": tmp_path / "bad"}, "no usable file among its 1 MIDI files .1 damaged"),
-        ({"soundfonts": [tmp_path / "absent.sf2"]}, "--soundfont .*absent"),
-        ({"soundfonts": [tmp_path / "font.sf2"]}, "not a soundfont"),
+        ({"soundfont": [tmp_path / "absent.sf2"]}, "--soundfont .*absent"),
+        ({"soundfont": [tmp_path / "font.sf2"]}, "not a soundfont"),
     ):
         with pytest.raises(UserError, match=words):
             build(tmp_path / "out", songs=3, seconds=3.0, progress=False, **options)
@@ -233,11 +233,11 @@ def test_own_soundfonts(tmp_path: Path) -> None:
     fonts = [tmp_path / "mine.sf2", tmp_path / "yours.sf2"]
     for font in fonts:
         font.write_bytes(default_soundfont().read_bytes())
-    build(tmp_path / "out", songs=3, seconds=3.0, soundfonts=fonts, progress=False)
+    build(tmp_path / "out", songs=3, seconds=3.0, soundfont=fonts, progress=False)
     texts = [path.read_text() for path in (tmp_path / "out").rglob("metadata.yaml")]
     plugins = {name for text in texts for name in re.findall("plugin_name: '?(.*?):", text)}
     assert plugins == {"mine.sf2", "yours.sf2"}  # each stem draws one
-    assert json.loads((tmp_path / "out" / "minislakh.json").read_text())["soundfont"]
+    assert json.loads((tmp_path / "out" / "minislakh.json").read_text())["soundfonts"]
 
 
 def test_slakhs_names_of_the_families() -> None:

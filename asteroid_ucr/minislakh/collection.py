@@ -1,4 +1,4 @@
-"""Builds a whole collection: splits, its record, resuming, workers."""
+"""Builds a whole collection: splits, record, resuming, processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from asteroid_ucr.data.slakh import SPLITS, track_folders
@@ -19,7 +20,7 @@ from asteroid_ucr.minislakh.midi_files import Unusable, find_midi, load_midi
 from asteroid_ucr.minislakh.recording import Recording, StemNotes, TimedNote
 from asteroid_ucr.minislakh.song import compose
 from asteroid_ucr.minislakh.soundfont import SoundFont
-from asteroid_ucr.minislakh.sounds import default_soundfont, fingerprint, open_sounds
+from asteroid_ucr.minislakh.sounds import default_soundfont, describe, open_sounds
 from asteroid_ucr.minislakh.write import is_complete, write_track
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.errors import UserError
@@ -43,35 +44,39 @@ def split_of(index: int) -> str:
 
 
 def build(
-    out_dir: str | Path,
+    out: str | Path,
     songs: int = 60,
     seconds: float = 30.0,
     seed: int = 0,
     midi_dir: str | Path | None = None,
-    soundfonts: Sequence[str | Path] = (),
+    soundfont: Sequence[str | Path] | None = None,
+    varied: bool = False,
     workers: int = 2,
     progress: bool = True,
 ) -> None:
-    """Writes a collection of songs to `out_dir/{train,validation,test}/TrackNNNNN`.
+    """Writes a collection of songs to `out/{train,validation,test}/TrackNNNNN`.
 
     Song i depends on the seed and i alone: neither the number of songs nor of workers changes it.
-    Tracks that are there already are kept, so that an interrupted build goes on where it stopped,
-    and a collection can grow.
+    Complete tracks are kept, so that an interrupted build goes on where it stopped, and a
+    collection can grow. `minislakh.json` records the settings, and the digest, name and licence of
+    every soundfont and drum kit as far as the file states them.
 
     Args:
-        out_dir: an empty or new folder, or one that holds a collection of the same settings.
-        songs: number of songs; from three on every split has one. With `midi_dir`, at most so many.
-        seconds: length of a song; 2 or more. With `midi_dir`, at most so many.
-        seed: 0 or more.
-        midi_dir: folder with multi-track MIDI files to render instead of composed songs.
-        soundfonts: .sf2 or .sf3 files, of which each stem draws one; default the one that comes
-            with pretty_midi.
-        workers: threads, 1 or more.
-        progress: show a progress bar.
+        out: An empty or new folder, or one that holds a collection of the same settings.
+        songs: Number of songs; from three on every split has one. The maximum with `midi_dir`.
+        seconds: Length of a song, 2 or more. The maximum with `midi_dir`.
+        seed: Seed, 0 or more.
+        midi_dir: Folder with multi-track MIDI files to render instead of composed songs.
+        soundfont: .sf2 or .sf3 files, and folders of Hydrogen drum kits, of which each stem draws
+            one; by default the soundfont that comes with pretty_midi.
+        varied: Draw programs within their families, any drum kit, and levels up to 15 dB apart,
+            as training collections need it; otherwise levels are close to Slakh's.
+        workers: Number of processes, 1 or more.
+        progress: Whether to show a progress bar.
 
     Raises:
-        UserError: for numbers out of range, a missing or unreadable file, a folder without usable
-            MIDI files, or an `out_dir` that holds anything else or cannot be written.
+        UserError: For numbers out of range, a missing or unreadable file, a folder without usable
+            MIDI files, or an `out` that holds anything else or cannot be written.
     """
     for name, value, least in (
         ("songs", songs, 1),
@@ -81,50 +86,52 @@ def build(
     ):
         if not value >= least or value == float("inf"):
             raise UserError(f"--{name} is {value}: give a number of {least} or more.")
-    out, sources = Path(out_dir), open_sounds(soundfonts or [default_soundfont()])
+    out, paths = Path(out), tuple(map(str, soundfont or [default_soundfont()]))
     settings = {
         "version": VERSION,
         "seed": seed,
         "seconds": float(seconds),
-        "soundfont": " ".join(map(fingerprint, sources)),
+        "varied": varied,
         "midi": None,
+        "soundfonts": [describe(source) for source in _opened(paths)],
     }
-    if midi_dir is None:
-        count, recording = songs, lambda index: compose_recording(seed, index, seconds)
-    else:
-        chosen, midi = _choose_midi(Path(midi_dir), songs, seconds)
-        settings["midi"] = midi
-        count, recording = len(chosen), chosen.__getitem__
-    wanted = {out / split_of(i) / f"Track{i + 1:05d}": i for i in range(count)}
+    recordings: Sequence[Recording | None] = [None] * songs
+    if midi_dir is not None:
+        recordings, settings["midi"] = _choose_midi(Path(midi_dir), songs, seconds)
+    wanted = {out / split_of(i) / f"Track{i + 1:05d}": i for i in range(len(recordings))}
     _check_folder(out, settings, wanted)
     for split in SPLITS:
         make_folder(out / split)
     with atomic_path(out / RECORD) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     missing = {folder: i for folder, i in wanted.items() if not is_complete(folder)}
-    _write_all(missing, recording, seed, sources, workers, progress)
+
+    tasks = (
+        delayed(_write)(recordings[i] or (seed, i, seconds), folder, seed, paths, varied)
+        for folder, i in missing.items()
+    )
+    done = Parallel(min(workers, max(1, len(missing))), return_as="generator_unordered")(tasks)
+    bar = tqdm(done, total=len(missing), desc="rendering", unit="song", disable=not progress)
+    for _ in bar:
+        pass
 
 
-def _write_all(
-    missing: dict[Path, int],
-    recording: Callable[[int], Recording],
+@lru_cache(maxsize=1)
+def _opened(paths: tuple[str, ...]) -> list[SoundFont | Kit]:
+    """The sounds, opened once per process: what they have read stays in memory."""
+    return open_sounds(paths)
+
+
+def _write(
+    song: Recording | tuple[int, int, float],
+    folder: Path,
     seed: int,
-    sources: Sequence[SoundFont | Kit],
-    workers: int,
-    progress: bool,
+    paths: tuple[str, ...],
+    varied: bool,
 ) -> None:
-    def work(item: tuple[Path, int]) -> None:
-        write_track(recording(item[1]), item[0], seed, sources)
-
-    pool = ThreadPoolExecutor(workers)
-    try:
-        done = pool.map(work, missing.items())
-        for _ in tqdm(
-            done, total=len(missing), desc="rendering", unit="song", disable=not progress
-        ):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
+    """Renders one song, given or to be composed, in any process."""
+    recording = song if isinstance(song, Recording) else compose_recording(*song)
+    write_track(recording, folder, seed, _opened(paths), varied)
 
 
 def compose_recording(seed: int, index: int, seconds: float) -> Recording:

@@ -1,84 +1,239 @@
-"""How a stem sounds beyond its instrument: equaliser, saturation and rooms, drawn per song."""
+"""What a mixing engineer does to a stem, drawn by instrument family.
+
+Drums are tuned and balanced; drive, compression, chorus, equaliser and reverberation follow.
+
+Everything linear (equaliser, low-pass, room) is one impulse response, applied in one convolution.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
-from scipy.signal import butter, lfilter
+from numpy.typing import NDArray
+from scipy.signal import butter, lfilter, oaconvolve, sosfilt
 
-from asteroid_ucr.minislakh.recording import SAMPLE_RATE, Wave
+from asteroid_ucr.minislakh.recording import SAMPLE_RATE, StemNotes, TimedNote, Wave
+
+KICKS = (35, 36)
+_CYMBALS = (42, 44, 46, 49, 51, 52, 53, 55, 57, 59)
+_TAPS = 4096
 
 
 @dataclass(frozen=True)
-class Tone:
-    """How a stem sounds beyond its program, as amplifiers, rooms and tunings do.
+class Effects:
+    """How a stem sounds beyond its instrument.
 
     Attributes:
-        tuning: in semitones, for drums.
-        tilt: slope of the spectrum about 1 kHz, in dB per octave.
-        peaks: bells as (frequency in Hz, gain in dB); one octave wide.
-        drive: saturation, 0 (none) to about 4.
-        wet: share of reverberation, as an amplitude.
-        drums: gain in dB by drum key.
+        tuning: Semitones that a drum kit is tuned by.
+        touch: Exponent of velocities: above 1, soft notes are softer.
+        keys: Gains in dB by drum key.
+        kick: Tuning in semitones, gain in dB below `kick_corner`, level and length (in seconds) of
+            a boom that is added; None leaves the kick as it is.
+        kick_corner: Frequency in Hz.
+        drive: Saturation, from 0 (none) to about 4.
+        ratio: Compression ratio; 1 is none.
+        attack: Attack of the compressor in seconds.
+        chorus: Share of a detuned copy, 0 to 1.
+        depth: Peak deviation of its delay in milliseconds.
+        curve: Equaliser: (frequency in Hz, gain in dB, width in octaves) of bells.
+        tilt: Slope of the spectrum about 1 kHz in dB per octave.
+        low_cut: Frequency in Hz below which the spectrum falls by 12 dB per octave.
+        high_cut: Frequency in Hz above which it falls by 12 dB per octave.
+        plate: Whether the reverberation is a plate of its own rather than the song's room.
+        wet: Amplitude of the reverberation.
     """
 
     tuning: float = 0.0
-    tilt: float = 0.0
-    peaks: tuple[tuple[float, float], ...] = ()
+    touch: float = 1.0
+    keys: tuple[tuple[int, float], ...] = ()
+    kick: tuple[float, float, float, float] | None = None
+    kick_corner: float = 80.0
     drive: float = 0.0
+    ratio: float = 1.0
+    attack: float = 0.01
+    chorus: float = 0.0
+    depth: float = 2.0
+    curve: tuple[tuple[float, float, float], ...] = ()
+    tilt: float = 0.0
+    low_cut: float = 25.0
+    high_cut: float = 20000.0
+    plate: bool = False
     wet: float = 0.0
-    drums: tuple[tuple[int, float], ...] = ()
 
 
-def draw_tone(rng: np.random.Generator, inst_class: str) -> Tone:
-    """The sound of a stem in one song: no two songs have the same bass or drum kit."""
-    peaks = tuple(
-        (float(2 ** rng.uniform(np.log2(low), np.log2(high))), float(rng.normal(0, 3)))
+def draw_effects(rng: np.random.Generator, stem: StemNotes) -> Effects:
+    """Draws the sound of a stem in one song: no two songs have the same bass or drum kit."""
+
+    def log(low: float, high: float) -> float:
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+    def maybe(chance: float, value: float, otherwise: float) -> float:
+        return value if rng.random() < chance else otherwise
+
+    bells = tuple(
+        (log(low, high), float(rng.normal(0, 3)), 1.0)
         for low, high in ((60, 300), (300, 1500), (1500, 6000))
     )
-    if inst_class == "Drums":
-        gains = {key: float(rng.normal(0, 2)) for key in range(27, 88)}
-        # From a dry click to a boom that fills the bass's range.
-        gains[36] = gains[35] = float(rng.normal(0, 4))
-        drums = tuple(gains.items())
-        return Tone(
-            float(rng.uniform(-3.5, 3.0)), float(rng.normal(0, 0.8)), peaks,
-            float(rng.choice([0.0, 0.0, 0.8])), float(rng.uniform(0.02, 0.2)), drums,
+    plate = bool(rng.random() < 0.3)
+    if stem.inst_class == "Drums":
+        # Soundfonts have louder cymbals than records.
+        keys = {key: float(rng.normal(0, 2)) for key in range(27, 88)}
+        keys |= {key: keys[key] - float(rng.uniform(0, 8)) for key in _CYMBALS}
+        kick = None
+        if rng.random() < 0.7:
+            # From a dry click to a boom with a tail.
+            lower, heavier = float(rng.uniform(-9, 2)), float(rng.uniform(-8, 12))
+            kick = lower, heavier, maybe(0.4, log(0.1, 1.0), 0.0), log(0.08, 0.6)
+        return Effects(
+            tuning=float(rng.uniform(-3.5, 3.0)), touch=float(rng.uniform(1.0, 1.7)),
+            keys=tuple(keys.items()), kick=kick, kick_corner=log(50, 110),
+            drive=maybe(0.3, log(0.4, 1.5), 0.0), ratio=maybe(0.3, log(1.5, 4), 1.0),
+            attack=log(0.005, 0.03), curve=bells, tilt=float(rng.normal(-0.5, 0.8)), plate=plate,
+            wet=maybe(0.85, log(0.03, 0.4), 0.0),
         )  # fmt: skip
-    if inst_class == "Bass":
-        drive = float(rng.choice([0.0, 0.7, 1.5, 3.0]))
-        return Tone(0.0, float(rng.uniform(-3.0, 3.0)), peaks, drive, float(rng.uniform(0, 0.03)))
-    # From muffled to as bright as the soundfont, whose samples are recorded close.
-    tilt = float(rng.uniform(-5.0, 1.0))
-    return Tone(0.0, tilt, peaks, 0.0, float(rng.uniform(0.02, 0.2)))
+    if stem.inst_class == "Bass":
+        # From sub to mid: most recorded basses peak between 100 and 250 Hz.
+        body = (log(90, 280), float(rng.uniform(0, 9)), 1.2)
+        sub = (40.0, float(rng.uniform(-14, 3)), 1.0)
+        return Effects(
+            drive=maybe(0.6, log(0.5, 4), 0.0), ratio=maybe(0.6, log(2, 6), 1.0),
+            attack=log(0.003, 0.03), chorus=maybe(0.12, float(rng.uniform(0.2, 0.6)), 0.0),
+            curve=(*bells[1:], body, sub), tilt=float(rng.uniform(-2, 3)), low_cut=log(22, 70),
+            high_cut=maybe(0.5, log(1500, 10000), 20000.0), plate=plate,
+            wet=maybe(0.4, log(0.01, 0.08), 0.0),
+        )  # fmt: skip
+    amplified = 26 <= stem.program < 32
+    modulated = amplified or stem.program in (4, 5) or stem.program // 8 in (2, 10, 11)
+    return Effects(
+        drive=maybe(0.5 if amplified else 0.15, log(0.4, 3 if amplified else 1.2), 0.0),
+        ratio=maybe(0.35, log(1.5, 4), 1.0), attack=log(0.005, 0.05),
+        chorus=maybe(0.4 if modulated else 0.1, float(rng.uniform(0.2, 0.8)), 0.0),
+        depth=float(rng.uniform(1, 4)), curve=bells,
+        # From muffled to as bright as the soundfont, whose samples are recorded close.
+        tilt=float(rng.uniform(-4.0, 1.0)), low_cut=log(25, 120),
+        high_cut=maybe(0.4, log(2500, 12000), 20000.0), plate=plate,
+        wet=maybe(0.9, log(0.03, 0.5), 0.0),
+    )  # fmt: skip
 
 
-def room(rng: np.random.Generator, sample_rate: int = SAMPLE_RATE) -> Wave:
-    """Impulse response of a room: noise that fades within 0.25 to 1.2 s, of energy one."""
-    length = float(rng.uniform(0.25, 1.2))
-    time = np.arange(round(length * sample_rate)) / sample_rate
-    noise = rng.standard_normal(len(time)) * 10 ** (-3 * time / length)
-    noise = lfilter(*butter(1, float(rng.uniform(2000, 7000)), fs=sample_rate), noise)
-    noise = np.concatenate([np.zeros(round(0.012 * sample_rate)), noise])
-    return (noise / np.sqrt(np.sum(noise**2))).astype(np.float32)
+def touched(notes: tuple[TimedNote, ...], exponent: float) -> tuple[TimedNote, ...]:
+    """Notes whose velocities are bent: 127 stays, soft notes become softer."""
+    return tuple(
+        TimedNote(n.start, n.length, n.pitch, max(1, round(127 * (n.velocity / 127) ** exponent)))
+        for n in notes
+    )
 
 
-def shape_tone(wave: Wave, tone: Tone, response: Wave, sample_rate: int = SAMPLE_RATE) -> Wave:
-    """Applies drive, equaliser and reverberation to a stem `(time,)`."""
-    if tone.drive and (level := float(np.sqrt(np.mean(np.square(wave))))) > 0:
-        wave = np.tanh(tone.drive * wave / (3 * level)) * (3 * level / tone.drive)
-    size = next_fast_len(len(wave) + len(response), real=True)
-    spectrum = rfft(wave, size)
-    frequency = np.maximum(rfftfreq(size, 1 / sample_rate), 20.0)
+def shape_kick(wave: Wave, notes: tuple[TimedNote, ...], effects: Effects) -> Wave:
+    """Makes a kick drum `(time,)` thinner or heavier, and adds a boom to each of its notes."""
+    if effects.kick is None or not wave.any():
+        return wave
+    _, gain, boom, length = effects.kick
+    low = sosfilt(butter(2, effects.kick_corner, fs=SAMPLE_RATE, output="sos"), wave)
+    out = wave + (10 ** (gain / 20) - 1) * low
+    if boom:
+        time = np.arange(round(1.5 * length * SAMPLE_RATE)) / SAMPLE_RATE
+        # The pitch drops to its final value within some 50 ms.
+        phase = effects.kick_corner * (0.6 * time - 0.03 * np.exp(-time / 0.03))
+        tail = np.sin(2 * np.pi * (phase - phase[0])) * 10 ** (-2 * time / length)
+        tail *= boom * np.abs(wave).max()
+        for note in notes:
+            start = round(note.start * SAMPLE_RATE)
+            part = out[start : start + len(tail)]
+            part += tail[: len(part)] * (note.velocity / 127) ** 2
+    return out.astype(np.float32)
+
+
+def apply_effects(wave: Wave, effects: Effects, room: Wave, rng: np.random.Generator) -> Wave:
+    """Applies drive, compression, chorus, equaliser and reverberation to a stem.
+
+    Args:
+        wave: Audio `(time,)`.
+        effects: What to apply.
+        room: Impulse response of the song's room, of energy one.
+        rng: Chance for the plate and the phase of the chorus.
+
+    Returns:
+        `(time,)`, at about the same level.
+    """
+    level = float(np.sqrt(np.mean(np.square(wave))))
+    if level == 0:
+        return wave
+    if effects.drive:
+        knee = 3 * level / effects.drive
+        wave = np.tanh(wave / knee) * knee
+    if effects.ratio > 1:
+        wave = compress(wave, effects.ratio, effects.attack)
+    if effects.chorus:
+        wave = _chorus(wave, effects, float(rng.uniform()))
+    response = _equaliser(effects)
+    if effects.wet:
+        space = reverb(rng, plate=True) if effects.plate else room
+        dry = np.concatenate([np.ones(1, np.float32), np.zeros(len(space) - 1, np.float32)])
+        response = oaconvolve(response, dry + np.float32(effects.wet) * space)
+    return oaconvolve(wave, response.astype(np.float32))[: len(wave)].astype(np.float32)
+
+
+def compress(wave: Wave, ratio: float, attack: float, release: float = 0.15) -> Wave:
+    """Compresses `(time,)` above its mean level, measured in blocks of 2 ms."""
+    hop = round(0.002 * SAMPLE_RATE)
+    blocks = np.pad(wave, (0, -len(wave) % hop)).reshape(-1, hop)
+    levels = 10 * np.log10(np.mean(np.square(blocks), axis=1) + 1e-10)
+    threshold = 10 * np.log10(np.mean(np.square(wave)) + 1e-10)
+    wanted = np.maximum(0, levels - threshold) * (1 - 1 / ratio)
+    rise, fall = (float(np.exp(-0.002 / time)) for time in (attack, release))
+    reduction, state = [0.0], 0.0
+    for value in wanted.tolist():
+        state = value + (rise if value > state else fall) * (state - value)
+        reduction.append(state)
+    at = np.arange(len(wave)) / hop
+    gain = np.interp(at, np.arange(len(reduction)), 10 ** (-np.array(reduction) / 20))
+    return wave * gain.astype(np.float32)
+
+
+def _chorus(wave: Wave, effects: Effects, phase: float) -> Wave:
+    """Adds a copy whose delay wanders about 15 ms."""
+    time = np.arange(len(wave)) / SAMPLE_RATE
+    swing = np.sin(2 * np.pi * ((0.3 + phase) * time + phase))
+    delay = (15 + effects.depth * swing) * 1e-3 * SAMPLE_RATE
+    copy = np.interp(np.arange(len(wave)) - delay, np.arange(len(wave)), wave)
+    return wave + np.float32(effects.chorus) * copy.astype(np.float32)
+
+
+def _equaliser(effects: Effects) -> NDArray[np.float64]:
+    """Minimum-phase impulse response `(_TAPS,)` of the equaliser, by the real cepstrum."""
+    frequency = np.maximum(np.fft.rfftfreq(2 * _TAPS, 1 / SAMPLE_RATE), 10.0)
     octaves = np.log2(frequency / 1000)
-    gain = tone.tilt * np.clip(octaves, -5, 4)
-    for centre, height in tone.peaks:
-        gain = gain + height * np.exp(-0.5 * ((octaves - np.log2(centre / 1000)) / 0.5) ** 2)
-    # Below the lowest string there is only rumble.
-    gain = gain - 12 * np.maximum(0, np.log2(30 / frequency))
-    spectrum *= (10 ** (gain / 20)).astype(np.float32)
-    if tone.wet:
-        spectrum *= 1 + np.float32(tone.wet) * rfft(response, size)
-    return irfft(spectrum, size)[: len(wave)].astype(np.float32)
+    gain = effects.tilt * np.clip(octaves, -5, 4)
+    for centre, height, width in effects.curve:
+        gain += height * np.exp(-0.5 * ((octaves - np.log2(centre / 1000)) / (width / 2)) ** 2)
+    gain -= 10 * np.log10(1 + (effects.low_cut / frequency) ** 4)
+    gain -= 10 * np.log10(1 + (frequency / effects.high_cut) ** 4)
+    cepstrum = np.fft.irfft(gain * np.log(10) / 20)
+    cepstrum[1:_TAPS] *= 2
+    cepstrum[_TAPS + 1 :] = 0
+    return np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:_TAPS]
+
+
+def reverb(rng: np.random.Generator, plate: bool) -> Wave:
+    """Draws the impulse response `(time,)` of a room or a plate, of energy one.
+
+    Noise whose high frequencies fade faster; a room begins with single reflections, a plate is
+    dense at once, brighter and longer.
+    """
+    length = float(rng.uniform(0.7, 2.5) if plate else rng.uniform(0.25, 1.3))
+    time = np.arange(round(length * SAMPLE_RATE)) / SAMPLE_RATE
+    noise = rng.standard_normal(len(time))
+    corner = float(rng.uniform(4000, 9000) if plate else rng.uniform(1500, 5000))
+    low = lfilter(*butter(1, corner, fs=SAMPLE_RATE), noise)
+    response = low * 10 ** (-3 * time / length) + (noise - low) * 10 ** (-7 * time / length)
+    if not plate:
+        early = (rng.uniform(0.003, 0.06, 10) * SAMPLE_RATE).astype(int)
+        response[early] += (
+            rng.choice([-1, 1], 10) * np.abs(response).max() * 2 ** -rng.uniform(size=10)
+        )
+    response = lfilter(*butter(1, 180.0 if plate else 80.0, "high", fs=SAMPLE_RATE), response)
+    before = np.zeros(round(rng.uniform(0.002, 0.02) * SAMPLE_RATE))
+    response = np.concatenate([before, response])
+    return (response / np.sqrt(np.sum(response**2))).astype(np.float32)

@@ -142,7 +142,7 @@ class Kit:
             loudness = note.velocity / 127
             layer = next((e for e in layers if loudness <= e.highest), layers[-1])
             wave = self._sample(layer.file, round(layer.pitch + tuning, 1))
-            gain = layer.gain * loudness * (gains or {}).get(note.pitch, 1.0)
+            gain = layer.gain * loudness**1.5 * (gains or {}).get(note.pitch, 1.0)
             group = int(note.pitch in _HATS)
             voices.append(Voice(round(note.start * SAMPLE_RATE), wave, gain, group))
         return mix_voices(voices, frames)

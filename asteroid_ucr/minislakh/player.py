@@ -25,8 +25,8 @@ _LONGEST = 30.0
 _RANGE = 96.0
 # Positions of MIDI controllers in a General MIDI device after a reset; the others are at 0.
 _CONTROLLERS = {7: 100, 10: 63.5, 11: 127, 91: 40}
-# The generators that decide at which pitch, over time, a sample is played.
-_PITCH = (5, 6, 7, *range(21, 30), 31, 32, Gen.VOLUME_ENV, Gen.COARSE_TUNE, Gen.FINE_TUNE)
+# The generators that decide how a held note sounds, apart from its volume envelope.
+_TONE = (*range(5, 12), Gen.MOD_LFO_VOLUME, *range(21, 30), 31, 32, Gen.VOLUME_ENV, 51, 52)
 _BLOCK = 32
 
 Generators = dict[int, float]
@@ -83,7 +83,7 @@ class Player:
     def __init__(self, font: SoundFont, bank: int, program: int, tuning: float = 0.0) -> None:
         self.font, self.tuning = font, tuning
         self.zones = font.zones(bank, program)
-        self._resampled: dict[tuple[int, ...], tuple[Wave, bool]] = {}
+        self._tones: dict[tuple[int, ...], tuple[Wave, bool]] = {}
 
     def play(
         self, notes: Iterable[TimedNote], frames: int, gains: Mapping[int, float] | None = None
@@ -136,34 +136,23 @@ class Player:
             yield Voice(round(note.start * SAMPLE_RATE), wave, float(gain * level), group)
 
     def _tone(self, number: int, key: int, generators: Generators, frames: int) -> Wave:
-        """A held note without its volume envelope: at least `frames` unless the sample ends."""
-        wave = self._pitched(number, key, generators, frames)
-        cutoff, resonance = generators[Gen.CUTOFF], round(generators.get(Gen.RESONANCE, 0))
-        by_envelope = generators.get(Gen.MOD_ENV_CUTOFF, 0)
-        by_lfo = generators.get(Gen.MOD_LFO_CUTOFF, 0)
-        if abs(by_envelope) >= 1 or abs(by_lfo) >= 1:
-            blocks = -(-len(wave) // _BLOCK)
-            path = cutoff + np.zeros(blocks)
-            if abs(by_envelope) >= 1:
-                envelope = _Envelope.of(generators, Gen.MOD_ENV, key)
-                path += by_envelope * envelope.modulation(blocks, _BLOCK)
-            if abs(by_lfo) >= 1:
-                path += by_lfo * _oscillator(generators, Gen.MOD_LFO_DELAY, blocks, _BLOCK)
-            wave = _sweep(wave, path, resonance)
-        elif cutoff < 13500 or resonance > 10:
-            wave = lfilter(*_lowpass(50 * round(cutoff / 50), resonance), wave)
-        if abs(tremolo := generators.get(Gen.MOD_LFO_VOLUME, 0)) >= 1:
-            swing = _oscillator(generators, Gen.MOD_LFO_DELAY, len(wave))
-            wave = wave * (10 ** (tremolo / 200 * swing)).astype(np.float32)
-        return wave
+        """A held note without its volume envelope, kept for later notes of this key.
+
+        Returns:
+            `frames` of audio, or less if the sample ends.
+        """
+        generators = {**generators, Gen.CUTOFF: 50 * round(generators[Gen.CUTOFF] / 50)}
+        cache_key = (number, key, *(round(generators.get(g, 0)) for g in _TONE))
+        known = self._tones.get(cache_key)
+        if not known or (known[1] and len(known[0]) < frames):
+            length = round(1.5 * frames) if known else max(frames, SAMPLE_RATE // 2)
+            wave = self._pitched(number, key, generators, length)
+            goes_on = len(wave) == length
+            known = self._tones[cache_key] = _coloured(wave, key, generators), goes_on
+        return known[0][:frames]
 
     def _pitched(self, number: int, key: int, generators: Generators, frames: int) -> Wave:
-        """The sample at a key's pitch, kept for later notes of this key."""
-        cache_key = (number, key, *(round(generators.get(g, 0)) for g in _PITCH))
-        known = self._resampled.get(cache_key)
-        if known and (known[1] or len(known[0]) >= frames):
-            return known[0][:frames]
-        length = round(1.5 * frames) if known else max(frames, SAMPLE_RATE // 2)
+        """The sample at a key's pitch: `frames`, or less if it ends."""
         zone, at = self.zones[number], self.zones[number].generators
         sample = self.font.sample(zone.sample)
 
@@ -181,17 +170,15 @@ class Player:
         cents = (played - root) * at[Gen.SCALE_TUNING] + 100 * self.tuning + sample.correction
         cents += 100 * generators.get(Gen.COARSE_TUNE, 0) + generators.get(Gen.FINE_TUNE, 0)
         silent = round(_seconds(generators[Gen.VOLUME_ENV]) * SAMPLE_RATE)
-        bend = self._bend(key, generators, max(0, length - silent))
+        bend = self._bend(key, generators, max(0, frames - silent))
         step = sample.rate / SAMPLE_RATE * 2 ** (cents / 1200)
         if bend is None:
-            positions = np.arange(max(0, length - silent)) * step
+            positions = np.arange(max(0, frames - silent)) * step
         else:
             positions = np.cumsum(np.concatenate([[0.0], step * 2 ** (bend[:-1] / 1200)]))
         loops = at.get(Gen.LOOPS, 0) in (1, 3)
         wave = _read(sample.wave[first:last], loop if loops else None, positions)
-        wave = np.concatenate([np.zeros(silent, np.float32), wave]) if silent else wave
-        self._resampled[cache_key] = wave, len(wave) < length
-        return wave[:frames]
+        return np.concatenate([np.zeros(silent, np.float32), wave])[:frames] if silent else wave
 
     def _bend(self, key: int, generators: Generators, frames: int) -> NDArray[np.float64] | None:
         """Deviation from the note's pitch in cents over time, if there is any."""
@@ -205,6 +192,24 @@ class Player:
             if abs(depth := generators.get(generator, 0)) >= 1:
                 bends.append(depth * _oscillator(generators, delay, frames))
         return sum(bends[1:], bends[0]) if bends else None
+
+
+def _coloured(wave: Wave, key: int, generators: Generators) -> Wave:
+    """Applies the low-pass filter and the tremolo."""
+    cutoff, resonance = generators[Gen.CUTOFF], round(generators.get(Gen.RESONANCE, 0))
+    by_envelope = generators.get(Gen.MOD_ENV_CUTOFF, 0)
+    by_lfo = generators.get(Gen.MOD_LFO_CUTOFF, 0)
+    if abs(by_envelope) >= 1 or abs(by_lfo) >= 1:
+        blocks = -(-len(wave) // _BLOCK)
+        envelope = _Envelope.of(generators, Gen.MOD_ENV, key).modulation(blocks, _BLOCK)
+        swing = _oscillator(generators, Gen.MOD_LFO_DELAY, blocks, _BLOCK)
+        wave = _sweep(wave, cutoff + by_envelope * envelope + by_lfo * swing, resonance)
+    elif cutoff < 13500 or resonance > 10:
+        wave = lfilter(*_lowpass(int(cutoff), resonance), wave)
+    if abs(tremolo := generators.get(Gen.MOD_LFO_VOLUME, 0)) >= 1:
+        swing = _oscillator(generators, Gen.MOD_LFO_DELAY, len(wave))
+        wave = wave * (10 ** (tremolo / 200 * swing)).astype(np.float32)
+    return wave
 
 
 def modulate(zone: Zone, key: int, velocity: int) -> Generators:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,6 @@ class TimedNote:
     length: float
     pitch: int
     velocity: int
-
-    def moved(self, pitch: int) -> TimedNote:
-        """The same note at another pitch."""
-        return replace(self, pitch=pitch)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,19 @@ import numpy as np
 import pyloudnorm
 
 from asteroid_ucr.minislakh.chance import song_rng
-from asteroid_ucr.minislakh.effects import draw_tone, room, shape_tone
+from asteroid_ucr.minislakh.effects import (
+    KICKS,
+    Effects,
+    apply_effects,
+    draw_effects,
+    reverb,
+    shape_kick,
+    touched,
+)
 from asteroid_ucr.minislakh.kits import Kit
 from asteroid_ucr.minislakh.recording import SAMPLE_RATE, Recording, StemNotes, Wave
 from asteroid_ucr.minislakh.soundfont import SoundFont
-from asteroid_ucr.minislakh.sounds import draw_preset
+from asteroid_ucr.minislakh.sounds import Preset, draw_preset
 
 # Slakh brings each stem to this loudness in LUFS.
 NORMALIZATION = -13.0
@@ -49,25 +57,37 @@ def render_stems(
         varied: Draw programs within their families, and levels up to 15 dB apart.
     """
     frames = round(recording.seconds * SAMPLE_RATE)
-    response = room(song_rng(seed, recording.index, "room"))
+    room = reverb(song_rng(seed, recording.index, "room"), plate=False)
     rendered = []
     for number, stem in enumerate(recording.stems):
-        rng = song_rng(seed, recording.index, f"tone {number}")
-        tone = draw_tone(rng, stem.inst_class)
-        chance = song_rng(seed, recording.index, f"soundfont {number}")
-        preset = draw_preset(stem, sources, chance, varied)
-        gains = {key: 10 ** (gain / 20) for key, gain in tone.drums}
-        wave = preset.play(stem, frames, gains, tone.tuning)
-        if wave.any():
-            wave = shape_tone(wave, tone, response)
-        level = loudness(wave)
-        core = stem.inst_class in ("Drums", "Bass", "Piano")
-        offset = float(np.clip(rng.normal(0, 2.5), -5, 5)) - (0 if core else 3)
+        rng = song_rng(seed, recording.index, f"effects {number}")
+        preset = draw_preset(
+            stem, sources, song_rng(seed, recording.index, f"sound {number}"), varied
+        )
+        effects = draw_effects(rng, stem)
+        wave = _play(stem, preset, effects, frames)
+        level = loudness(wave := apply_effects(wave, effects, room, rng))
+        spread = float(rng.uniform(-7.5, 7.5) if varied else np.clip(rng.normal(0, 1.5), -3, 3))
         if np.isfinite(level):
-            wave = wave * np.float32(10 ** ((NORMALIZATION + offset - level) / 20))
+            wave = wave * np.float32(10 ** ((NORMALIZATION + spread - level) / 20))
         played = stem if stem.is_drum else replace(stem, program=preset.program)
         rendered.append(RenderedStem(played, preset.name, wave, max(level, -70.0)))
     return rendered
+
+
+def _play(stem: StemNotes, preset: Preset, effects: Effects, frames: int) -> Wave:
+    """Plays a stem without its effects; the kick drum has a sound of its own."""
+    if not stem.is_drum:
+        return preset.play(stem.notes, False, frames)
+    notes = touched(stem.notes, effects.touch)
+    gains = {key: 10 ** (gain / 20) for key, gain in effects.keys}
+    kicks = tuple(note for note in notes if note.pitch in KICKS and effects.kick)
+    others = tuple(note for note in notes if note not in kicks)
+    wave = preset.play(others, True, frames, gains, effects.tuning)
+    if effects.kick and kicks:
+        kick = preset.play(kicks, True, frames, gains, effects.kick[0])
+        wave = wave + shape_kick(kick, kicks, effects)
+    return wave
 
 
 def loudness(wave: Wave) -> float:

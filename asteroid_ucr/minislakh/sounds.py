@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pretty_midi
 
 from asteroid_ucr.minislakh.kits import Kit
 from asteroid_ucr.minislakh.player import Player
-from asteroid_ucr.minislakh.recording import StemNotes, Wave
+from asteroid_ucr.minislakh.recording import StemNotes, TimedNote, Wave
 from asteroid_ucr.minislakh.soundfont import DRUM_BANK, SoundFont
 from asteroid_ucr.utils.errors import UserError
 
@@ -38,14 +38,18 @@ class Preset:
         return f"{self.source.path.name}: {self.source.preset_name(self.bank, self.program)}"
 
     def play(
-        self, stem: StemNotes, frames: int, gains: dict[int, float], tuning: float = 0.0
+        self,
+        notes: tuple[TimedNote, ...],
+        is_drum: bool,
+        frames: int,
+        gains: Mapping[int, float] | None = None,
+        tuning: float = 0.0,
     ) -> Wave:
-        """Renders a stem, `(frames,)` at 44.1 kHz, with gains by pitch and tuned in semitones."""
+        """Renders notes as `Player.play` does; `is_drum` says whether pitches are drum keys."""
         if isinstance(self.source, Kit):
-            return self.source.play(stem.notes, frames, gains, tuning)
-        notes = stem.notes
-        if stem.is_drum and self.bank != DRUM_BANK:
-            notes = tuple(n.moved(_AVL_KEYS.get(n.pitch, n.pitch)) for n in notes)
+            return self.source.play(notes, frames, gains, tuning)
+        if is_drum and self.bank != DRUM_BANK:
+            notes = tuple(replace(n, pitch=_AVL_KEYS.get(n.pitch, n.pitch)) for n in notes)
         return Player(self.source, self.bank, self.program, tuning).play(notes, frames, gains)
 
 

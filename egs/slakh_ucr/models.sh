@@ -56,7 +56,7 @@ models=(drums-bass drums-piano bass-piano drums-piano-bass)
 sources() { echo "[${1//-/, }]"; }
 
 if run 0 "songs"; then
-  fonts=("$("$python" -c 'from asteroid_ucr.minislakh.render import default_soundfont as f; print(f())')")
+  fonts=("$("$python" -c 'from asteroid_ucr.minislakh.sounds import default_soundfont as f; print(f())')")
   for font in $soundfonts; do fonts+=("$(absolute "$font")"); done
   ucr minislakh --out data/bundled --seed 1 --songs "$songs" \
     --seconds "$seconds" --soundfont "${fonts[@]}"
