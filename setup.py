@@ -42,6 +42,7 @@ setup(
         "lmdb",
         "pyyaml",
         "jsonargparse[signatures]>=4.30",
+        "joblib",
         "tqdm",
         "rich",
         "matplotlib",

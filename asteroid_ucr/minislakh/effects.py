@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, lfilter, oaconvolve, sosfilt
+from scipy.signal import butter, lfilter, oaconvolve
 
 from asteroid_ucr.minislakh.recording import SAMPLE_RATE, StemNotes, TimedNote, Wave
 
@@ -57,7 +57,7 @@ class Effects:
     curve: tuple[tuple[float, float, float], ...] = ()
     tilt: float = 0.0
     low_cut: float = 25.0
-    high_cut: float = 20000.0
+    high_cut: float = np.inf
     plate: bool = False
     wet: float = 0.0
 
@@ -100,7 +100,7 @@ def draw_effects(rng: np.random.Generator, stem: StemNotes) -> Effects:
             drive=maybe(0.6, log(0.5, 4), 0.0), ratio=maybe(0.6, log(2, 6), 1.0),
             attack=log(0.003, 0.03), chorus=maybe(0.12, float(rng.uniform(0.2, 0.6)), 0.0),
             curve=(*bells[1:], body, sub), tilt=float(rng.uniform(-2, 3)), low_cut=log(22, 70),
-            high_cut=maybe(0.5, log(1500, 10000), 20000.0), plate=plate,
+            high_cut=maybe(0.5, log(1500, 10000), np.inf), plate=plate,
             wet=maybe(0.4, log(0.01, 0.08), 0.0),
         )  # fmt: skip
     amplified = 26 <= stem.program < 32
@@ -112,7 +112,7 @@ def draw_effects(rng: np.random.Generator, stem: StemNotes) -> Effects:
         depth=float(rng.uniform(1, 4)), curve=bells,
         # From muffled to as bright as the soundfont, whose samples are recorded close.
         tilt=float(rng.uniform(-4.0, 1.0)), low_cut=log(25, 120),
-        high_cut=maybe(0.4, log(2500, 12000), 20000.0), plate=plate,
+        high_cut=maybe(0.4, log(2500, 12000), np.inf), plate=plate,
         wet=maybe(0.9, log(0.03, 0.5), 0.0),
     )  # fmt: skip
 
@@ -130,8 +130,11 @@ def shape_kick(wave: Wave, notes: tuple[TimedNote, ...], effects: Effects) -> Wa
     if effects.kick is None or not wave.any():
         return wave
     _, gain, boom, length = effects.kick
-    low = sosfilt(butter(2, effects.kick_corner, fs=SAMPLE_RATE, output="sos"), wave)
-    out = wave + (10 ** (gain / 20) - 1) * low
+    out = wave
+    for _ in range(2):
+        # A shelf of the first order, twice.
+        low = lfilter(*butter(1, effects.kick_corner, fs=SAMPLE_RATE), out)
+        out = out + (10 ** (gain / 40) - 1) * low
     if boom:
         time = np.arange(round(1.5 * length * SAMPLE_RATE)) / SAMPLE_RATE
         # The pitch drops to its final value within some 50 ms.

@@ -18,6 +18,8 @@ from asteroid_ucr.utils.errors import UserError
 
 # Programs from here on are orchestra and effect kits.
 _KITS = 48
+# A piano out of tune on purpose: only for songs that ask for it.
+_HONKY_TONK = 3
 # avldrums has other articulations of its hats and cymbals where General MIDI has high toms.
 _AVL_KEYS = {48: 47, 50: 47}
 
@@ -97,7 +99,7 @@ def draw_preset(
 
     Args:
         stem: The stem.
-        sources: What `open_sounds` returned; each that has the stem's program is equally likely.
+        sources: What `open_sounds` returned; all that have the stem's program may be drawn.
         rng: Chance.
         varied: Draw any program of the same family, or any drum kit, half of the time.
     """
@@ -108,8 +110,9 @@ def draw_preset(
         offers = family if swap or not any(offers) else offers
     if not any(offers):
         offers = [_presets(source, stem.is_drum) for source in sources]
-    offers = [presets for presets in offers if presets]
-    presets = offers[int(rng.integers(len(offers)))]
+    # A bank of many counts as three, so that single drum kits do not outnumber whole banks.
+    weights = np.array([min(len(presets), 3) for presets in offers], dtype=float)
+    presets = offers[int(rng.choice(len(offers), p=weights / weights.sum()))]
     return presets[int(rng.integers(len(presets)))]
 
 
@@ -135,7 +138,7 @@ def _matching(source: SoundFont | Kit, stem: StemNotes, exact: bool) -> list[Pre
         return (same or presets[:1]) if exact else presets
     if exact:
         return [p for p in presets if (p.bank, p.program) == (0, stem.program)]
-    return [p for p in presets if p.program // 8 == stem.program // 8]
+    return [p for p in presets if p.program // 8 == stem.program // 8 and p.program != _HONKY_TONK]
 
 
 def fingerprint(source: SoundFont | Kit) -> str:
