@@ -120,7 +120,9 @@ def build_parser() -> Parser:
 
     add = command(doctor).add_argument
     add("folder", type=Path, metavar="DIR", help="Slakh tree")
-    add("--no_listen", action="store_true", help="read headers only, which misses silent stems")
+    listening = "read all audio: silence, clipping, levels, tuning against the MIDI (default)"
+    add("--listen", action="store_true", default=True, help=listening)
+    add("--no_listen", dest="listen", action="store_false", help="read headers only, much faster")
 
     add = command(info).add_argument
     add("model", metavar="MODEL", help="bundled name, file, folder or hub id")
@@ -305,13 +307,13 @@ def evaluate(
     print_results(results)
 
 
-def doctor(folder: Path, no_listen: bool) -> None:
+def doctor(folder: Path, listen: bool) -> None:
     """Examine a Slakh tree and name its faults."""
     from asteroid_ucr.data.doctor import examine
     from asteroid_ucr.data.slakh import find_splits
 
     find_splits(folder)
-    print("\n".join(examine(folder, listen=not no_listen).lines()))
+    print("\n".join(examine(folder, listen=listen, progress=True).lines()))
 
 
 def benchmark(**options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pretty_midi
 import pytest
 import soundfile as sf
 import yaml
@@ -90,6 +91,53 @@ def test_a_stem_that_breaks_off_is_found_by_listening(tree: Path) -> None:
     assert found(examine(tree)) == {("stem_unreadable", "train/Track00000", "S00")}
 
 
+def play(folder: Path, stem: str, semitones: float, gain: float = 0.2) -> None:
+    """A tune of plucked notes for a stem: MIDI as written, audio transposed."""
+    rate = 16000
+    time = np.arange(rate // 2) / rate
+    part = pretty_midi.Instrument(0)
+    tones = []
+    for i, pitch in enumerate((57, 60, 64, 62, 65, 59, 55, 57)):
+        part.notes.append(pretty_midi.Note(90, pitch, i / 2, i / 2 + 0.5))
+        frequency = 440 * 2 ** ((pitch + semitones - 69) / 12)
+        tone = sum(np.sin(2 * np.pi * k * frequency * time) / k for k in range(1, 6))
+        tones.append(gain * tone * np.exp(-3 * time))
+    (folder / "MIDI").mkdir(exist_ok=True)
+    midi = pretty_midi.PrettyMIDI()
+    midi.instruments.append(part)
+    midi.write(str(folder / "MIDI" / f"{stem}.mid"))
+    sf.write(folder / "stems" / f"{stem}.wav", np.concatenate(tones), rate)
+
+
+def test_tuning_clipping_and_levels_are_heard(tmp_path: Path) -> None:
+    classes = ("Piano", "Piano", "Bass", "Guitar", "Organ", "Drums")
+    folder = make_track(
+        tmp_path, "Track00001", {f"S0{i}": (c, 100.0) for i, c in enumerate(classes)}
+    )
+    for i, (semitones, gain) in enumerate(
+        ((0, 0.2), (5, 0.2), (0.2, 0.1), (-0.8, 0.1), (12, 0.2), (3, 2.0))
+    ):
+        play(folder, f"S0{i}", semitones, gain)
+    diagnosis = examine(tmp_path)
+    offsets = [diagnosis.sounds["train/Track00001", f"S0{i}"].offset for i in range(6)]
+    assert offsets[:4] == pytest.approx([0, 5, 0.2, -0.8], abs=0.15)
+    # Octaves are not told apart, and drums have no pitch to be compared.
+    assert abs(offsets[4]) < 0.15 and np.isnan(offsets[5])
+    heard = {f for f in found(diagnosis) if f[0].startswith("stem_")}
+    assert heard == {
+        ("stem_out_of_tune", "train/Track00001", "S01"),
+        ("stem_out_of_tune", "train/Track00001", "S03"),
+        ("stem_clipped", "train/Track00001", "S05"),
+    }
+    lines = "\n".join(diagnosis.lines())
+    assert "S01: Piano: S01.wav is +5.0 semitones off its MIDI" in lines
+    assert "piano: 2 stems" in lines and "in tune 1 of 2 measured" in lines
+    quiet, loud = (diagnosis.sounds["train/Track00001", s].rms for s in ("S02", "S00"))
+    assert loud - quiet == pytest.approx(6, abs=0.2) and -30 < loud < -10
+    unheard = examine(tmp_path, listen=False)
+    assert not unheard.sounds and "stem_out_of_tune" not in unheard.counts()
+
+
 def test_tracks_without_any_stem(tree: Path) -> None:
     for path in (tree / "test" / "Track00004" / "stems").iterdir():
         path.unlink()
@@ -125,7 +173,7 @@ def test_other_folders(tmp_path: Path) -> None:
     (tmp_path / "music").mkdir()
     diagnosis = examine(tmp_path)
     assert diagnosis.counts() == {"not_slakh": 1}
-    assert any("no Slakh tree" in line for line in diagnosis.lines())
+    assert any("not a Slakh tree" in line for line in diagnosis.lines())
     with pytest.raises(UserError, match="absent"):
         examine(tmp_path / "absent")
 

@@ -1,4 +1,4 @@
-"""Examines a Slakh tree and names everything in it that would spoil training or scores."""
+"""Examines a Slakh tree and reports everything in it that would spoil training or scores."""
 
 from __future__ import annotations
 
@@ -10,38 +10,42 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile as sf
 from tqdm import tqdm
 
 from asteroid_ucr.data import slakh
+from asteroid_ucr.data.listen import MOST_SEMITONES, Sound, hear
 from asteroid_ucr.utils.errors import UserError
 
 # Kind of fault -> what it means and what happens to it. The order is the report's order.
 KINDS = {
-    "not_slakh": "the folder is no Slakh tree",
-    "split_missing": "a split that is not there",
-    "split_empty": "a split without tracks",
-    "split_count": "tracks more or fewer than the published split has",
+    "not_slakh": "the folder is not a Slakh tree",
+    "split_missing": "splits that are missing",
+    "split_empty": "splits without tracks",
+    "split_count": "splits with more or fewer tracks than the published ones",
     "metadata_missing": "tracks without metadata.yaml: skipped",
     "metadata_invalid": "tracks whose metadata.yaml cannot be used: skipped",
     "stem_missing": "stems declared as rendered whose file is missing: skipped",
-    "stem_undeclared": "stems whose file is there although the metadata deny it: used",
-    "stem_unlisted": "audio files in stems/ that the metadata do not name: not used",
+    "stem_undeclared": "stems that exist although the metadata say they do not: used",
+    "stem_unlisted": "audio files in stems/ that the metadata do not list: not used",
     "stem_unreadable": "stems that are not readable audio: skipped",
     "stem_empty": "stems with a length of zero: skipped",
-    "stem_silent": "stems without a sound",
+    "stem_silent": "stems that are silent throughout",
+    "stem_clipped": "stems that clip (four or more neighbouring samples at full scale)",
+    "stem_out_of_tune": "stems more than half a semitone away from their MIDI notes",
     "length_differs": "tracks whose stems or mix differ in length: cropped to the shortest",
-    "rate_differs": "files whose sample rate is not that of most others: resampled",
+    "rate_differs": "files whose sample rate differs from most others: resampled",
     "no_stems": "tracks without any usable stem: skipped",
     "mix_missing": "tracks without mix.flac or mix.wav (the stems' sum is used anyway)",
     "mix_unreadable": "tracks whose mix is not readable audio (the stems' sum is used anyway)",
-    "shared_midi": "tracks made from the MIDI file of a track of another split",
+    "shared_midi": "tracks made from the same MIDI file as a track of another split",
 }
 KNOWN_COUNTS = {
     "redux": {"train": 1289, "validation": 270, "test": 151},
     "original": {"train": 1500, "validation": 375, "test": 225},
 }
-_BLOCK = 1 << 20
+_Key = tuple[str, str]  # track and stem
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,9 @@ class Fault:
 
     Attributes:
         track: "split/TrackNNNNN", a split's name, or "" for the whole tree.
-        stem: the stem's id or "mix", or "" where the finding concerns the track.
-        kind: a key of `KINDS`.
-        detail: what exactly was found.
+        stem: The stem's id or "mix", or "" where the finding concerns the track.
+        kind: A key of `KINDS`.
+        detail: What exactly was found.
     """
 
     track: str
@@ -66,14 +70,15 @@ class Diagnosis:
     """All findings about a tree.
 
     Attributes:
-        root: the folder examined.
-        faults: in the order of `KINDS`, then by track.
-        tracks_per_split: number of track folders by split.
-        tracks: the tracks whose metadata could be read, with their usable stems.
+        root: The folder examined.
+        faults: In the order of `KINDS`, then by track.
+        tracks_per_split: Number of track folders by split.
+        tracks: The tracks whose metadata could be read, with their usable stems.
         edition: "redux", "original", "BabySlakh or other flat tree", "unknown", or "none".
-        shared: for each pair of splits, how many tracks of the second have a MIDI file that the
+        shared: For each pair of splits, how many tracks of the second have a MIDI file that the
             first has too.
-        listened: whether the audio was read to find silent stems.
+        listened: Whether the audio was read.
+        sounds: What each stem sounds like, by track and stem, if it was.
     """
 
     root: Path
@@ -83,6 +88,7 @@ class Diagnosis:
     edition: str = "none"
     shared: dict[tuple[str, str], int] = field(default_factory=dict)
     listened: bool = False
+    sounds: dict[tuple[str, str], Sound] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Number of faults by kind, in the report's order, kinds without faults left out."""
@@ -121,9 +127,31 @@ class Diagnosis:
                 report.append(f"    … and {count - examples} more")
         if not self.faults:
             report.append("no faults found")
-        if not self.listened:
-            report.append("stems were not listened to: silent ones are not reported")
+        if self.listened:
+            report += self._levels()
+        else:
+            report.append("stems were not listened to: silence, clipping and tuning are unknown")
         return report
+
+    def _levels(self) -> list[str]:
+        """One line per source: number of stems, level and tuning."""
+        rows = [
+            (stem.source, sound.rms, sound.offset)
+            for track in self.tracks
+            for stem in track.stems
+            if (sound := self.sounds.get((f"{track.split}/{track.name}", stem.id)))
+            and np.isfinite(sound.rms)
+        ]
+        lines = []
+        for source, group in pd.DataFrame(rows, columns=["source", "rms", "off"]).groupby("source"):
+            level = f"{group.rms.mean():.1f} ± {group.rms.std(ddof=0):.1f} dBFS"
+            span = f"{group.rms.min():.1f} to {group.rms.max():.1f}"
+            tuned = group.off.dropna()
+            within = int((tuned.abs() <= MOST_SEMITONES).sum())
+            tuning = f"; in tune {within} of {len(tuned)} measured" if len(tuned) else ""
+            count = f"{len(group)} stem{'s' * (len(group) > 1)}"
+            lines.append(f"{source}: {count}, level {level} ({span}){tuning}")
+        return lines
 
 
 def examine(
@@ -132,16 +160,17 @@ def examine(
     """Finds the faults of a Slakh tree.
 
     Args:
-        root: the tree's folder.
-        listen: also read every stem, to find silent ones; otherwise only headers are read.
-        workers: threads that read files.
-        progress: show a progress bar.
+        root: Folder of the tree.
+        listen: Also read every stem, to find damage, silence, clipping and stems that are out of
+            tune with their MIDI, and to measure levels; otherwise only headers are read.
+        workers: Threads that read files.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The findings. A folder that is no Slakh tree gives a diagnosis with the fault "not_slakh".
+        The findings. A folder that is not a Slakh tree gives the fault "not_slakh".
 
     Raises:
-        UserError: if `root` is not a folder.
+        UserError: If `root` is not a folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -158,13 +187,14 @@ def examine(
     if not flat:
         result.faults += _split_faults(result.edition, result.tracks_per_split)
     jobs = [(folder, split) for split, folders in splits.items() for folder in folders]
-    rates: dict[tuple[str, str], int] = {}
+    rates: dict[_Key, int] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         done = pool.map(lambda job: _examine_track(*job, listen), jobs)
         bar = tqdm(done, total=len(jobs), desc="examining", unit="track", disable=not progress)
-        for track, faults, track_rates in bar:
+        for track, faults, track_rates, sounds in bar:
             result.faults += faults
             rates |= track_rates
+            result.sounds |= sounds
             if track is not None:
                 result.tracks.append(track)
     result.faults += _rate_faults(rates)
@@ -200,17 +230,18 @@ def _split_faults(edition: str, counts: dict[str, int]) -> list[Fault]:
 
 def _examine_track(
     folder: Path, split: str, listen: bool
-) -> tuple[slakh.Track | None, list[Fault], dict[tuple[str, str], int]]:
-    """A track's faults, and its files' sample rates by (track, stem)."""
+) -> tuple[slakh.Track | None, list[Fault], dict[_Key, int], dict[_Key, Sound]]:
+    """A track's faults, and by track and stem the sample rates of its files and their sounds."""
     name = f"{split}/{folder.name}"
     try:
         track = slakh.read_track(folder, split)
     except UserError as error:
         missing = not (folder / "metadata.yaml").exists()
         kind = "metadata_missing" if missing else "metadata_invalid"
-        return None, [Fault(name, "", kind, str(error))], {}
+        return None, [Fault(name, "", kind, str(error))], {}, {}
     faults: list[Fault] = []
     infos = {}
+    sounds: dict[_Key, Sound] = {}
 
     def check(stem: str, path: Path, prefix: str) -> None:
         try:
@@ -236,9 +267,13 @@ def _examine_track(
             detail = f"{stem.inst_class}: audio_rendered is false, {path.name} is there"
             faults.append(Fault(name, stem.id, "stem_undeclared", detail))
         check(stem.id, path, "stem")
-        if listen and stem.id in infos and (detail := _silence(path)):
-            kind = "stem_silent" if detail == "silent" else "stem_unreadable"
-            faults.append(Fault(name, stem.id, kind, f"{stem.inst_class}: {path.name} {detail}"))
+        if listen and stem.id in infos:
+            midi = None if stem.is_drum else folder / "MIDI" / f"{stem.id}.mid"
+            sound = sounds[name, stem.id] = hear(path, midi)
+            faults += [
+                Fault(name, stem.id, kind, f"{stem.inst_class}: {path.name} {detail}")
+                for kind, detail in _sound_faults(sound)
+            ]
     faults += _unlisted(folder, name, track)
     if not infos:
         faults.append(Fault(name, "", "no_stems", "no stem that can be read"))
@@ -250,7 +285,22 @@ def _examine_track(
     if len({round(info.duration, 4) for info in infos.values()}) > 1:
         lengths = ", ".join(f"{stem} {info.duration:.3f} s" for stem, info in infos.items())
         faults.append(Fault(name, "", "length_differs", lengths))
-    return track, faults, {(name, stem): info.samplerate for stem, info in infos.items()}
+    rates = {(name, stem): info.samplerate for stem, info in infos.items()}
+    return track, faults, rates, sounds
+
+
+def _sound_faults(sound: Sound) -> list[tuple[str, str]]:
+    """Kinds and details of what is wrong with a stem's sound."""
+    if sound.damage:
+        return [("stem_unreadable", sound.damage)]
+    if not np.isfinite(sound.rms):
+        return [("stem_silent", "is silent")]
+    found = []
+    if sound.clipped:
+        found.append(("stem_clipped", f"reaches full scale {sound.clipped} times"))
+    if abs(sound.offset) > MOST_SEMITONES:
+        found.append(("stem_out_of_tune", f"is {sound.offset:+.1f} semitones off its MIDI"))
+    return found
 
 
 def _unlisted(folder: Path, name: str, track: slakh.Track) -> list[Fault]:
@@ -263,25 +313,7 @@ def _unlisted(folder: Path, name: str, track: slakh.Track) -> list[Fault]:
     ]
 
 
-def _silence(path: Path) -> str:
-    """What is wrong with a stem's samples: "silent", damage met in reading, or "" for nothing."""
-    try:
-        with sf.SoundFile(path) as file:
-            frames, sound = 0, False
-            for block in file.blocks(_BLOCK, dtype="float32"):
-                frames += len(block)
-                if not np.isfinite(block).all():
-                    return "holds samples that are not numbers"
-                # The rest is decoded too: damage at the end of a file is common.
-                sound = sound or bool(np.abs(block).max(initial=0.0) > 0)
-            if frames < file.frames:
-                return f"ends after {frames} of {file.frames} samples"
-    except (sf.LibsndfileError, RuntimeError) as error:
-        return f"breaks off while it is read: {error}"
-    return "" if sound else "silent"
-
-
-def _rate_faults(rates: dict[tuple[str, str], int]) -> list[Fault]:
+def _rate_faults(rates: dict[_Key, int]) -> list[Fault]:
     if not rates:
         return []
     usual = Counter(rates.values()).most_common(1)[0][0]

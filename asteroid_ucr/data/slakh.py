@@ -133,8 +133,8 @@ def find_splits(root: str | Path) -> dict[str, list[Path]]:
     if flat:
         return _cut_by_name(flat)
     raise UserError(
-        f"{root} is no Slakh tree: it holds neither train/validation/test folders with TrackNNNNN "
-        f"folders inside nor TrackNNNNN folders{_suggestion(root)}."
+        f"{root} is not a Slakh tree: it holds neither train/validation/test folders with "
+        f"TrackNNNNN folders inside nor TrackNNNNN folders{_suggestion(root)}."
     )
 
 
@@ -261,7 +261,7 @@ def load_tracks(
         sources: keep only tracks with at least one stem of each of these.
 
     Raises:
-        UserError: if the folder is no Slakh tree, has no such split, if no track has all the
+        UserError: if the folder is not a Slakh tree, has no such split, if no track has all the
             sources, or if tracks share their MIDI with training tracks and this is not allowed.
     """
     splits = find_splits(root)

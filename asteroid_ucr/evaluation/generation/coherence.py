@@ -9,6 +9,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
+from asteroid_ucr.utils.chroma import chroma
+
 HOP = 512  # librosa's; 21 ms at 24 kHz
 BLUR_SECONDS = 0.03  # onsets this close are one to the ear
 
@@ -53,14 +55,8 @@ def chroma_agreement(a: Tensor, b: Tensor, sample_rate: int = 24_000) -> float:
     Returns:
         In [−1, 1]; NaN where they never sound together.
     """
-    chroma, weight = [], 1.0
-    for wav in (a, b):
-        spectrum = np.abs(librosa.stft(wav.numpy(), n_fft=4096, hop_length=4 * HOP)) ** 2
-        features = librosa.feature.chroma_stft(S=spectrum, sr=sample_rate, norm=None, tuning=0.0)
-        features = features - features.mean(0)
-        length = np.linalg.norm(features, axis=0)
-        chroma.append(features / np.maximum(length, 1e-12))
-        weight = weight * np.sqrt(spectrum.sum(0))
+    (first, loud), (second, soft) = (chroma(wav.numpy(), sample_rate) for wav in (a, b))
+    weight = loud * soft
     if not weight.sum() > 1e-9:
         return math.nan
-    return float((weight * (chroma[0] * chroma[1]).sum(0)).sum() / weight.sum())
+    return float((weight * (first * second).sum(0)).sum() / weight.sum())

@@ -1,0 +1,33 @@
+"""Chroma: how strong each pitch class is, whatever its octave."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+
+def chroma(
+    wave: Array, sample_rate: int, bins: int = 12, window: int = 4096
+) -> tuple[Array, Array]:
+    """Chroma vectors of a signal (`librosa.feature.chroma_stft`), tuned to A = 440 Hz.
+
+    Args:
+        wave: `(time,)`.
+        sample_rate: Samples per second.
+        bins: Bins per octave, the first at C.
+        window: Samples per frame; frames are half a window apart.
+
+    Returns:
+        Vectors `(bins, frames)` of mean zero and norm one (zero in silence), and the loudness of
+        each frame `(frames,)` as an amplitude.
+    """
+    spectrum = np.abs(librosa.stft(wave, n_fft=window, hop_length=window // 2)) ** 2
+    features = librosa.feature.chroma_stft(
+        S=spectrum, sr=sample_rate, n_fft=window, norm=None, tuning=0.0, n_chroma=bins
+    )
+    features = features - features.mean(0)
+    length = np.linalg.norm(features, axis=0)
+    return features / np.maximum(length, 1e-12), np.sqrt(spectrum.sum(0))
