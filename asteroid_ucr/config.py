@@ -77,7 +77,11 @@ class CodecConfig:
 
 @dataclass
 class ModelConfig:
-    """The decomposition model; see `asteroid_ucr.UCRSeparator`."""
+    """The decomposition model; see `asteroid_ucr.UCRSeparator`.
+
+    Attributes:
+        composition: Operator of `asteroid_ucr.composition`: mean, sum or power_sum.
+    """
 
     latent_dim: int = 1
     encoder_widths: list[int] = field(default_factory=lambda: [256, 512])
@@ -85,7 +89,7 @@ class ModelConfig:
     denoiser_widths: list[int] = field(default_factory=lambda: [128, 256, 256, 512])
     denoiser_kernels: list[int] = field(default_factory=lambda: [5, 3, 3, 3])
     time_embedding: bool = True
-    composition: Literal["mean", "sum", "power_sum"] = "mean"
+    composition: str = "mean"
     alpha_start: float = 0.0
 
 
