@@ -332,11 +332,11 @@ def results(folders: list[str], out: Path, benchmark: Path | None) -> None:
     print(f"wrote {write_results(folders, out, benchmark)}")
 
 
-def minislakh(out: str, soundfont: list[str], **options: Any) -> None:
+def minislakh(**options: Any) -> None:
     """Compose and render mini-Slakh, or render MIDI files in its form (stage 0)."""
     from asteroid_ucr.minislakh import build
 
-    build(out, soundfonts=soundfont, **options)
+    build(**options)
 
 
 def select(model: str, sources: list[str], out: Path) -> None:
