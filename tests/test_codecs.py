@@ -3,21 +3,25 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from copy import deepcopy
 
 import librosa
 import pytest
 import torch
+from conftest import SHARED
 from encodec import EncodecModel
+from encodec.modules import SEANetDecoder, SEANetEncoder
 from safetensors.torch import save_file
 
 from asteroid_ucr import UserError
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.codecs import encodec as encodec_module
 from asteroid_ucr.codecs.chunks import past_frames, run_in_chunks
-from asteroid_ucr.codecs.encodec import Architecture, build_network
 from asteroid_ucr.composition import build_composition
 from asteroid_ucr.masking import stft
+from asteroid_ucr.utils.audio import read_audio
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +37,10 @@ def encodec(encodec_state, tmp_path_factory):
     return build_codec("encodec_24khz", weights=str(path), bandwidth=24.0)
 
 
-@pytest.fixture(params=["mel", "encodec"])
+@pytest.fixture(params=["mel", "mdct", "encodec"])
 def codec(request):
-    return build_codec("mel") if request.param == "mel" else request.getfixturevalue("encodec")
+    name = request.param
+    return request.getfixturevalue("encodec") if name == "encodec" else build_codec(name)
 
 
 @pytest.mark.parametrize("samples", [1, 319, 320, 321, 24_000])
@@ -161,6 +166,46 @@ def test_missing_published_file_is_named(tmp_path):
     assert str(tmp_path / "encodec_24khz-d7cc33bc.th") in str(caught.value)
 
 
+# -- MDCT ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [1, 159, 160, 319, 320, 321, 479, 480, 640, 24_001])
+def test_mdct_with_all_coefficients_gives_the_waveform_back(samples):
+    codec = build_codec("mdct", channels=320)
+    wav = 0.1 * torch.randn(2, 1, samples, generator=torch.Generator().manual_seed(samples))
+    latents = codec.encode(wav)
+    assert latents.shape == (2, 320, -(-samples // 320))
+    assert torch.allclose(codec.decode(latents, samples), wav, atol=1e-5)
+
+
+def snr(reference, estimate):
+    return float(10 * torch.log10(reference.square().sum() / (reference - estimate).square().sum()))
+
+
+def test_mdct_of_real_music():
+    clips = sorted((SHARED / "slakh_real_dev").glob("*_1"))
+    if not clips:
+        pytest.skip("needs the real clips of the shared folder")
+    codec, found = build_codec("mdct"), {"mix": [], "stem": []}
+    for path in (f for clip in clips for f in clip.glob("*.wav") if "_paper" not in f.stem):
+        wav = read_audio(path, mono=True)[0][None]
+        decoded = codec.decode(codec.encode(wav), wav.shape[-1])
+        found["mix" if path.stem == "mix" else "stem"].append(snr(wav, decoded))
+    assert sum(found["mix"]) / len(found["mix"]) == pytest.approx(29.8, abs=1.5)
+    assert sum(found["stem"]) / len(found["stem"]) == pytest.approx(38.4, abs=1.5)
+
+
+def test_encodec_is_imported_only_where_it_is_used():
+    """Its code is licensed for non-commercial use."""
+    script = """
+import sys, torch, asteroid_ucr, asteroid_ucr.cli
+model = asteroid_ucr.UCRSeparator(encoder_widths=(8,), denoiser_widths=(8,), denoiser_kernels=(3,))
+model(torch.zeros(1, 1, 3200))
+assert "encodec" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 # -- Hugging Face's layout -------------------------------------------------------------------------
 
 
@@ -253,21 +298,15 @@ def test_transformers_own_model_agrees(tmp_path):
 
 # -- long sounds -----------------------------------------------------------------------------------
 
-LONG = [
-    Architecture(n_filters=2, lstm=0, true_skip=True),
-    Architecture(n_filters=2, n_residual_layers=3, lstm=1),  # longer windows, and recurrence
-    Architecture(),  # EnCodec's
-]
-
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", LONG, ids=["convolutional", "deep", "encodec"])
 @pytest.mark.parametrize("samples", [320 * 40, 320 * 61 + 1, 320 * 40 + 319])
-def test_chunks_equal_the_whole(architecture, samples):
-    torch.manual_seed(0)
-    model = build_network(architecture).eval()
-    wav = 0.3 * torch.randn(2, 1, samples)
-    latents, decoded = model.encoder(wav), model.decoder(model.encoder(wav))
+def test_chunks_equal_the_whole(encodec_state, samples):
+    model = EncodecModel.encodec_model_24khz(pretrained=False).eval()
+    model.load_state_dict(encodec_state)
+    wav = 0.3 * torch.randn(2, 1, samples, generator=torch.Generator().manual_seed(0))
+    latents = model.encoder(wav)
+    decoded = model.decoder(latents)
     ours = run_in_chunks(model.encoder.model, wav, frames=20)
     assert ours.shape == latents.shape
     assert (ours - latents).abs().max() < 1e-5 * latents.abs().max()
@@ -280,11 +319,12 @@ def test_chunks_equal_the_whole(architecture, samples):
 @pytest.mark.parametrize("layers", [1, 3])
 def test_past_is_what_the_convolutions_see(layers):
     torch.manual_seed(0)
-    model = build_network(Architecture(2, layers, lstm=0)).double().eval()
-    for network, shape, hop, out in (
-        (model.encoder, (1, 1, 320 * 40), 320, 1),
-        (model.decoder, (1, 128, 40), 1, 320),
+    options = {"n_filters": 2, "n_residual_layers": layers, "lstm": 0, "causal": True}
+    for kind, shape, hop, out in (
+        (SEANetEncoder, (1, 1, 320 * 40), 320, 1),
+        (SEANetDecoder, (1, 128, 40), 1, 320),
     ):
+        network = kind(**options).double().eval()
         x = torch.randn(shape, dtype=torch.double)
         changed = x.clone()
         changed[..., : 10 * hop] += 1.0  # frames 0 to 9

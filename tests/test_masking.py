@@ -2,11 +2,24 @@
 
 import pytest
 import torch
+from scipy.fft import next_fast_len
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
-from asteroid_ucr.masking import MASK_FFT, MASK_HOP, apply_masks, istft, stft, wiener_masks
+from asteroid_ucr.masking import (
+    MASK_FFT,
+    MASK_HOP,
+    apply_masks,
+    fast_length,
+    istft,
+    stft,
+    wiener_masks,
+)
 from asteroid_ucr.utils.audio import resample
+
+
+def test_fast_lengths_are_scipys():
+    assert all(fast_length(n) == next_fast_len(n, real=True) for n in range(1, 5000))
 
 
 def random_masks(n_src, frames, seed=0):

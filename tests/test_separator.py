@@ -1,5 +1,7 @@
 """UCRSeparator as an Asteroid model."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from asteroid.dsp import LambdaOverlapAdd
@@ -7,7 +9,7 @@ from asteroid.metrics import get_metrics
 from asteroid.models import BaseModel
 from conftest import SMALL
 
-from asteroid_ucr import UCRSeparator, UserError
+from asteroid_ucr import UCRSeparator, UserError, iadb
 
 
 @pytest.fixture
@@ -173,6 +175,59 @@ def test_checkpoints_of_version_0_1(wav, tmp_path):
             UCRSeparator.from_pretrained(refused)
 
 
+TINY = {"encoder_widths": (8,), "denoiser_widths": (8,), "denoiser_kernels": (3,)}
+TINY_PRIOR = {"widths": (8,), "kernel_sizes": (3,), "frames": 16}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16])
+def test_models_of_other_precisions(dtype):
+    torch.manual_seed(0)
+    model = UCRSeparator(composition="power_sum", prior=TINY_PRIOR, **TINY).eval()
+    wav = 0.1 * torch.randn(1, 1, 3200)
+    expected = model(wav)
+    converted = deepcopy(model).to(dtype)
+    assert torch.allclose(converted(wav), expected, atol=0.05)
+    assert converted(wav.to(dtype)).dtype == dtype
+    assert torch.allclose(converted.encode(wav), model.encode(wav), atol=0.05)
+    kept = torch.randn(1, 8)
+    latents = converted.generate_latents(0.1, {"drums": kept}, steps=1)
+    assert torch.equal(latents[0, 0], kept) and latents.isfinite().all()
+    assert converted.generate(0.1, steps=1).isfinite().all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("refine", ["wiener", "none"])
+def test_inference_under_autocast(refine):
+    torch.manual_seed(0)
+    model, wav = UCRSeparator(**TINY, alpha_start=0.5).eval(), 0.1 * torch.randn(1, 1, 1600)
+    expected = model(wav, steps=2, refine=refine)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(wav, steps=2, refine=refine)
+    assert found.dtype == torch.float32 and torch.allclose(found, expected, atol=0.1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("composition", ["mean", "sum", "power_sum"])
+def test_whole_models_can_be_pickled(composition, wav, tmp_path):
+    model = UCRSeparator(composition=composition, **SMALL).eval()
+    torch.save(model, tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert torch.equal(loaded(wav), model(wav))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [1, 2])
+def test_separation_can_be_exported(small_model, steps):
+    """At a fixed length, with the noise as an argument, it is one graph."""
+    wav = 0.1 * torch.randn(1, 1, 4800)
+    noise = iadb.frame_noise(128, 0, 15, seed=0)
+    graph = torch.export.export(small_model, (wav,), {"noise": noise, "steps": steps}).module()
+    other = 0.1 * torch.randn(1, 1, 4800)
+    expected = small_model(other, steps=steps, seed=0)
+    assert torch.allclose(graph(other, noise=noise, steps=steps), expected, atol=1e-5)
+
+
 def test_gradients_reach_all_weights(small_model):
     latents = torch.rand(2, 128, 40)
     small_model.decomposition.loss(latents, torch.randn(2, 128, 40), torch.rand(2)).backward()
@@ -182,8 +237,6 @@ def test_gradients_reach_all_weights(small_model):
 @pytest.mark.parametrize("composition", ["mean", "sum", "power_sum"])
 def test_loss_by_its_definition(composition):
     """The loss equals its formula, computed one component and one item at a time."""
-    from asteroid_ucr import iadb
-
     torch.manual_seed(0)
     model = UCRSeparator(**SMALL, composition=composition)
     core = model.decomposition
