@@ -31,6 +31,7 @@ class DataConfig:
         root: Folder of the Slakh tree.
         cache: Folder of the caches.
         solos: Folder of solos; used where training.solo_share is not 0.
+        estimates: Folder of a model's estimates, from which half of the passages are drawn.
         sources: Names of the sources that make up the mixtures, in output order.
         mix: Policy by which sources are mixed.
         allow_shared_midi: Use validation and test tracks that share MIDI with training tracks.
@@ -40,6 +41,7 @@ class DataConfig:
     root: str = "data/minislakh"
     cache: str = "data/cache"
     solos: str = "data/solos"
+    estimates: str | None = None
     sources: list[str] = field(default_factory=lambda: ["drums", "bass"])
     mix: Literal["sum", "paper_mean"] = "sum"
     allow_shared_midi: bool = False
@@ -147,14 +149,18 @@ class DecompositionTrainingConfig(TrainingConfig):
     """How to train the decomposition.
 
     Attributes:
+        init: Trained model of the same shape whose weights to start from.
         solo_share: Share of each batch that are sums of solos: passages in which one instrument
             plays alone, found in mixtures, so that the components of their sum are known. 0 is the
             paper's training.
+        solo_frames: Latent frames of such a sum.
         mask_weight: Weight of errors of the soft masks beside errors of the latents, for sums of
             solos and the supervised twin; see `asteroid_ucr.solos.loss.mask_loss`.
     """
 
+    init: str | None = None
     solo_share: float = 0.0
+    solo_frames: int = 80
     mask_weight: float = 8.0
 
 

@@ -88,6 +88,26 @@ def solos(arguments: Sequence[str]) -> None:
 
 
 @step
+def estimates(arguments: Sequence[str]) -> None:
+    """Separate the training mixtures by a model, for the next model to learn from.
+
+    Writes the folder `data.estimates`.
+    """
+    from asteroid_ucr.solos.remix import write_estimates
+
+    parser = _parser("estimates")
+    parser.add_argument("--teacher", required=True, help="Model that separates the mixtures.")
+    config, options = parse_recipe(parser, arguments)
+    data, model = config.data, load_model(options.teacher, "cpu")
+    if not data.estimates:
+        raise UserError("Name the folder to write with --data.estimates.")
+    write_estimates(
+        data.estimates, model, options.teacher, data.root, data.mix, data.allow_shared_midi
+    )
+    print(f"wrote {data.estimates}")
+
+
+@step
 def train(arguments: Sequence[str]) -> None:
     """Train the decomposition, or a baseline to compare it with.
 

@@ -218,8 +218,21 @@ def test_sums_of_solos_join_the_mixtures(cached, tmp_path):
     with pytest.raises(UserError, match="power_sum"):
         train(parse(arguments(*cached, **settings)), tmp_path / "mean")
     shutil.rmtree(solos / "bass")
-    with pytest.raises(UserError, match=r"find_solos\.py"):
+    with pytest.raises(UserError, match="asteroid-ucr solos"):
         train(config, tmp_path / "other")
+
+
+def test_training_can_start_from_a_model(cached, tmp_path):
+    train(parse(arguments(*cached)), tmp_path / "first")
+    model = tmp_path / "first" / "best_model.pth"
+    still = {"training__init": model, "training__lr": 1e-12, "training__seed": 1}
+    train(parse(arguments(*cached, **still)), tmp_path / "second")
+    first, second = (weights(tmp_path / run / "best_model.pth") for run in ("first", "second"))
+    for name, value in first["state_dict"].items():
+        torch.testing.assert_close(second["state_dict"][name], value, atol=1e-6, rtol=0)
+    wider = {"training__init": model, "model__encoder_widths": "[8, 24]"}
+    with pytest.raises(UserError, match="another shape"):
+        train(parse(arguments(*cached, **wider)), tmp_path / "third")
 
 
 def test_gradients_accumulate(cached, tmp_path):

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -109,29 +110,42 @@ def write_stems(
         _record(scratch, {"stems": list(instruments), "passages": passages})
 
 
-def read_solos(path: str | Path, instruments: Sequence[str]) -> list[list[np.ndarray]]:
-    """Passages of each instrument, float32 at 24 kHz.
+@dataclass(frozen=True)
+class Passage:
+    """A mono file at 24 kHz, read as needed: estimates of whole songs would not fit into memory."""
+
+    path: Path
+    samples: int
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """A part of it, `(count,)`, float32."""
+        return sf.read(self.path, count, start, dtype="float32")[0]
+
+
+def read_solos(path: str | Path, instruments: Sequence[str]) -> list[list[Passage]]:
+    """Passages of each instrument.
 
     Raises:
-        UserError: if the folder or an instrument's is missing, or holds too short a file.
+        UserError: If the folder or an instrument's is missing, or holds a file that is too short.
     """
     passages = []
     for instrument in instruments:
         files = sorted((Path(path) / instrument).glob("*.flac"))
         if not files:
             raise UserError(
-                f"{Path(path) / instrument} holds no solos: run find_solos.py with {instrument} "
-                "among its instruments, or set training.solo_share to 0."
+                f"{Path(path) / instrument} holds no solos: run `asteroid-ucr solos` with "
+                f"{instrument} among its instruments, or set training.solo_share to 0."
             )
         found = []
         for file in files:
-            samples, rate = sf.read(file, dtype="float32")
-            if rate != MASK_RATE or samples.ndim != 1 or len(samples) < WINDOW * MASK_HOP:
+            about = sf.info(file)
+            length = about.frames
+            if about.samplerate != MASK_RATE or about.channels != 1 or length < WINDOW * MASK_HOP:
                 raise UserError(
                     f"{file} is not {WINDOW * MASK_HOP} mono samples or more at {MASK_RATE} Hz: "
                     "remove it."
                 )
-            found.append(samples)
+            found.append(Passage(file, length))
         passages.append(found)
     return passages
 

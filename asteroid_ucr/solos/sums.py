@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,14 +10,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from asteroid_ucr.codecs import Codec
+from asteroid_ucr.solos.library import Passage
 from asteroid_ucr.utils.audio import level_gain
 
-FRAMES = 80  # of an item: a window of a solo, minus what raising its pitch by 3 semitones takes
-SEMITONES = 3.0  # largest transposition, made by a change of speed
+SEMITONES = 2.5  # largest transposition, made by a change of speed
+LOWERED = {"drums": 9.0}  # in half of the items these are transposed down by up to so much
 EQUALISER_DB, KNOTS, LOWEST_HZ = 4.0, 8, 40.0  # a random curve over log frequency
+# Kick drums and basses share an octave, and corpora have few kinds of either: how often the
+# frequencies below a corner in Hz are raised or lowered, and by how much at most.
+SHELVES = {"drums": (0.6, (50.0, 110.0), 16.0), "bass": (0.3, (40.0, 90.0), -16.0)}
 GAIN_DB = 6.0  # largest change of an instrument's level
+QUIETEST = 3e-3  # RMS below which a passage is not brought to the common level
 LEVEL_DB = 3.0  # spread of the sum's level
 SILENT = 0.25  # share of instruments that pause: sums of two of three are as common as of all
+FADE = 240  # samples (10 ms) at the seams of passages
 
 
 class SoloSums(Dataset):
@@ -29,22 +35,30 @@ class SoloSums(Dataset):
 
     Args:
         codec: Codec of the sums and their components.
-        solos: Passages of each component's instrument, from `read_solos`.
+        solos: For each component, by the name of its instrument, passages from one or more folders,
+            which are drawn from equally often.
         seed: Seed of the draws.
+        frames: Length of an item in latent frames.
     """
 
-    def __init__(self, codec: Codec, solos: Sequence[Sequence[np.ndarray]], seed: int):
+    def __init__(
+        self,
+        codec: Codec,
+        solos: Mapping[str, Sequence[Sequence[Passage]]],
+        seed: int,
+        frames: int,
+    ):
         self.codec, self.solos, self.seed = codec, solos, seed
-        self.samples = FRAMES * codec.hop
-        frequency = np.fft.rfftfreq(self.samples, 1 / codec.sample_rate)
-        octaves = np.log2(np.maximum(frequency, LOWEST_HZ) / LOWEST_HZ)
+        self.samples = frames * codec.hop
+        self._hertz = np.fft.rfftfreq(self.samples, 1 / codec.sample_rate)
+        octaves = np.log2(np.maximum(self._hertz, LOWEST_HZ) / LOWEST_HZ)
         self._knot = octaves / octaves[-1] * (KNOTS - 1)  # of each bin
 
     @torch.no_grad()
     def __getitem__(self, number: int) -> Tensor:
-        """Latents of the sum and of its components, `(1 + n_src, channels, FRAMES)`."""
+        """Latents of the sum and of its components, `(1 + n_src, channels, frames)`."""
         generator = np.random.default_rng([self.seed, number, 1])
-        components = np.stack([self._component(passages, generator) for passages in self.solos])
+        components = np.stack([self._component(name, generator) for name in self.solos])
         silent = generator.random(len(components)) < SILENT
         silent[generator.integers(len(components))] = False
         components[silent] = 0
@@ -53,15 +67,40 @@ class SoloSums(Dataset):
         gain = level_gain(mixture) * 10 ** (generator.normal(0, LEVEL_DB) / 20)
         return self.codec.encode((gain * torch.cat([mixture, components]))[:, None])
 
-    def _component(self, passages: Sequence[np.ndarray], generator: np.random.Generator):
+    def _component(self, name: str, generator: np.random.Generator) -> np.ndarray:
         """A solo at a random pitch, with a random sound and level, `(samples,)`."""
-        passage = passages[generator.integers(len(passages))]
-        speed = 2 ** (generator.uniform(-SEMITONES, SEMITONES) / 12)
+        lowest = LOWERED.get(name, SEMITONES) if generator.random() < 0.5 else SEMITONES
+        speed = 2 ** (generator.uniform(-lowest, SEMITONES) / 12)
         needed = int(self.samples * speed) + 1
-        start = generator.integers(len(passage) - needed + 1)
-        heard = np.interp(np.arange(self.samples) * speed, np.arange(needed),
-                          passage[start : start + needed])  # fmt: skip
-        decibels = np.interp(self._knot, np.arange(KNOTS), generator.normal(0, EQUALISER_DB, KNOTS))
-        heard = np.fft.irfft(np.fft.rfft(heard) * 10 ** (decibels / 20), self.samples)
+        folders = self.solos[name]
+        source = _joined(folders[generator.integers(len(folders))], needed, generator)
+        heard = np.interp(np.arange(self.samples) * speed, np.arange(needed), source)
+        heard = np.fft.irfft(np.fft.rfft(heard) * self._equaliser(name, generator), self.samples)
         level = 10 ** (generator.uniform(-GAIN_DB, GAIN_DB) / 20)
-        return (heard * (level / max(np.sqrt(np.mean(heard**2)), 1e-4))).astype(np.float32)
+        return (heard * (level / max(np.sqrt(np.mean(heard**2)), QUIETEST))).astype(np.float32)
+
+    def _equaliser(self, name: str, generator: np.random.Generator) -> np.ndarray:
+        """Gain of each frequency bin."""
+        decibels = np.interp(self._knot, np.arange(KNOTS), generator.normal(0, EQUALISER_DB, KNOTS))
+        probability, corners, most = SHELVES.get(name, (0.0, (50.0, 50.0), 0.0))
+        if generator.random() < probability:
+            corner = generator.uniform(*corners)
+            decibels += most * generator.random() / (1 + (self._hertz / corner) ** 4)
+        return 10 ** (decibels / 20)
+
+
+def _joined(
+    passages: Sequence[Passage], samples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """A stretch of a passage; where passages are too short, of several, one after another."""
+    pieces, missing = [], samples
+    while missing > 0:
+        passage = passages[generator.integers(len(passages))]
+        count = min(missing, passage.samples)
+        piece = passage.read(int(generator.integers(passage.samples - count + 1)), count)
+        if count < samples:
+            ramp = np.minimum(1, np.arange(1, count + 1) / FADE)
+            piece = piece * ramp * ramp[::-1]
+        pieces.append(piece)
+        missing -= count
+    return np.concatenate(pieces)

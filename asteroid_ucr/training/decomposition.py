@@ -17,10 +17,10 @@ import torch
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 
-from asteroid_ucr.config import RecipeConfig, open_cache
+from asteroid_ucr.config import RecipeConfig, load_model, open_cache
 from asteroid_ucr.data.crops import item_loader
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.solos.library import read_solos
+from asteroid_ucr.solos.library import Passage, read_solos
 from asteroid_ucr.solos.loss import solo_loss
 from asteroid_ucr.solos.sums import SoloSums
 from asteroid_ucr.training.loop import TrainingSystem, crop_loaders, fit, start_run
@@ -57,12 +57,14 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     caches = [open_cache(config, split) for split in ("train", "validation")]
     model = build_model(config)
     model.decomposition.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
+    if settings.init:
+        load_weights(model, settings.init)
 
     # Data: batches of mixtures, or of mixtures and sums of solos.
     summed = min(round(settings.solo_share * settings.batch_size), settings.batch_size - 1)
     batches, validation = crop_loaders(*caches, settings, workers, settings.batch_size - summed)
     if summed:
-        sums = SoloSums(config.codec.build(), solos_of(config), settings.seed)
+        sums = SoloSums(config.codec.build(), solos_of(config), settings.seed, settings.solo_frames)
         count = settings.epoch_steps * settings.accumulate * summed
         solos = item_loader(sums, count, summed, workers)
         batches = CombinedLoader({"mixtures": batches, "solos": solos}, "min_size")
@@ -116,8 +118,20 @@ def build_model(config: RecipeConfig) -> UCRSeparator:
     )
 
 
-def solos_of(config: RecipeConfig) -> list:
-    """Solos of the configured sources, as audio.
+def load_weights(model: UCRSeparator, path: str) -> None:
+    """Takes the weights and statistics of a trained model of the same shape.
+
+    Raises:
+        UserError: If there is no such model, or it has another shape.
+    """
+    try:
+        model.load_state_dict(load_model(path, "cpu").state_dict())
+    except RuntimeError as error:
+        raise UserError(f"training.init {path} is a model of another shape or codec.") from error
+
+
+def solos_of(config: RecipeConfig) -> dict[str, list[list[Passage]]]:
+    """Passages of the configured sources, by source and folder: solos, and estimates if any.
 
     Raises:
         UserError: If there are none, or the model's composition does not add up power.
@@ -127,4 +141,7 @@ def solos_of(config: RecipeConfig) -> list:
             f"Sums of solos add up as model.composition 'power_sum' does and "
             f"{config.model.composition!r} does not: choose that, or training.solo_share 0."
         )
-    return read_solos(config.data.solos, config.data.sources)
+    data = config.data
+    folders = [data.solos] + ([data.estimates] if data.estimates else [])
+    passages = [read_solos(folder, data.sources) for folder in folders]
+    return dict(zip(data.sources, map(list, zip(*passages, strict=True)), strict=True))
