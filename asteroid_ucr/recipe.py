@@ -197,7 +197,7 @@ def train_prior(arguments: Sequence[str]) -> None:
 @step
 def evaluate_generation(arguments: Sequence[str]) -> None:
     """Generate with an experiment's prior, and score it beside floors and ceilings (stage 5)."""
-    from asteroid_ucr.evaluation.generation.recipe import evaluate_experiment
+    from asteroid_ucr.evaluation.generation import evaluate_experiment
     from asteroid_ucr.reports.generation_tables import draw_generation, print_generation
 
     parser = _parser("evaluate-generation")

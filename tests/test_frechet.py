@@ -89,7 +89,7 @@ def test_pairs_know_more_than_strangers():
     pairs, strangers = (compare(reference, estimate, paired=paired) for paired in (True, False))
     assert pairs.value == strangers.value == pytest.approx(1.0)
     assert pairs.high - pairs.low < 0.5 * (strangers.high - strangers.low)
-    with pytest.raises(UserError, match="no pairs"):
+    with pytest.raises(UserError, match="not pairs"):
         compare(reference, estimate[1:], paired=True)
 
 

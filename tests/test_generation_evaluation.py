@@ -13,10 +13,9 @@ from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.codecs import MelCodec
 from asteroid_ucr.config import GenerationConfig
 from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.evaluation.generation.coherence import chroma_agreement, onset_correlation
-from asteroid_ucr.evaluation.generation.evaluate import evaluate_generation
-from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
-from asteroid_ucr.evaluation.generation.sounds import Sounds
+from asteroid_ucr.evaluation.coherence import chroma_agreement, onset_correlation
+from asteroid_ucr.evaluation.frechet import Sounds
+from asteroid_ucr.evaluation.generation import evaluate_generation, nearest_distances
 from asteroid_ucr.reports.generation_tables import draw_generation, to_markdown
 from asteroid_ucr.reports.page import generation_section
 
@@ -126,9 +125,7 @@ def evaluated(tmp_path_factory):
         segment_seconds=2.0, unconditional=9, steps=2, curve=[1, 2], resamples=2, examples=2
     )
     folder = tmp_path_factory.mktemp("generation")
-    results = evaluate_generation(
-        model, train, test, latents, folder, settings, MelCodec(), quiet=True
-    )
+    results = evaluate_generation(model, train, test, latents, folder, settings, MelCodec())
     return folder, results
 
 
@@ -205,9 +202,7 @@ def test_one_song_has_no_shuffled_partners(tmp_path):
     clips = make_clips(1, "test", seconds=1.0)
     settings = GenerationConfig(1.0, None, unconditional=1, steps=1, resamples=1, examples=0)
     latents = [torch.zeros(2, 1, 10)]
-    results = evaluate_generation(
-        model, clips, clips, latents, tmp_path, settings, MelCodec(), quiet=True
-    )
+    results = evaluate_generation(model, clips, clips, latents, tmp_path, settings, MelCodec())
     kinds = {entry["partner"] for entry in results["fit"]}
     assert kinds == {"true", "generated", "generated from z"}
     assert results["memorisation"]["test"]["mean"] is None or np.isnan(
@@ -215,4 +210,4 @@ def test_one_song_has_no_shuffled_partners(tmp_path):
     )
     assert all(line["infinity"] is None for line in results["frechet"])
     with pytest.raises(UserError, match="training and the test split"):
-        evaluate_generation(model, [], clips, latents, tmp_path, settings, MelCodec(), quiet=True)
+        evaluate_generation(model, [], clips, latents, tmp_path, settings, MelCodec())

@@ -13,9 +13,11 @@ sounds: distances compare with each other, not with published ones.
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asteroid_ucr.codecs import Codec, build_codec
+from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.utils.audio import resample
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import generator_for
@@ -31,7 +34,8 @@ WINDOW_SECONDS = 1.0
 # Latents of digital silence have no spread: their logarithm is bounded here, far below hiss.
 SPREAD_FLOOR = 1e-3
 POINTS = 15  # sample sizes of the extrapolation
-RESAMPLE_POINTS = 5  # of a bootstrap resample's, where time counts
+RESAMPLE_POINTS = 5  # sample sizes within the bootstrap, where time counts
+FEWEST = 10  # embeddings from which a distance is extrapolated
 
 Array = NDArray[np.float64]
 
@@ -173,8 +177,8 @@ def frechet_infinity(
         UserError: with fewer than ten embeddings.
     """
     embeddings = np.asarray(embeddings, dtype=np.float64)
-    if len(embeddings) < 10:
-        raise UserError(f"{len(embeddings)} embeddings are too few to extrapolate: give 10.")
+    if len(embeddings) < FEWEST:
+        raise UserError(f"{len(embeddings)} embeddings are too few to extrapolate: give {FEWEST}.")
     reference = reference if isinstance(reference, Gaussian) else gaussian(reference)
     sizes = np.unique(np.linspace(max(5, len(embeddings) // 3), len(embeddings), points, dtype=int))
     distances = []
@@ -210,7 +214,7 @@ def compare(
     if not reference or not estimate:
         raise UserError("A Fréchet distance compares two collections: one of them is empty.")
     if paired and len(reference) != len(estimate):
-        raise UserError(f"{len(reference)} clips and {len(estimate)} are no pairs.")
+        raise UserError(f"{len(reference)} clips and {len(estimate)} are not pairs.")
     true = gaussian(np.concatenate(reference))
     whole = np.concatenate(estimate)
     infinity = frechet_infinity(true, whole, seed)
@@ -232,3 +236,51 @@ def compare(
         high=float(high),
         clips=(len(reference), len(estimate)),
     )
+
+
+class Sounds:
+    """Embeddings by collection ("test", "generated", …), target ("mixture", "bass", …) and track.
+
+    Args:
+        codec: Codec whose latents the embeddings are made of.
+        resamples: Number of bootstrap resamples.
+    """
+
+    def __init__(self, codec: Codec, resamples: int):
+        self.codec, self.resamples = codec, resamples
+        self._found: dict[tuple[str, str], dict[str, list[Array]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        self._silences: Counter[tuple[str, str]] = Counter()
+
+    def add(self, collection: str, track: str, sounds: dict[str, Tensor]) -> None:
+        """Adds the sounds `(time,)` of an item, by target, at 24 kHz.
+
+        Silence is counted, not embedded: a logarithm of nothing would decide every distance.
+        """
+        for target, wav in sounds.items():
+            if bool(silent(wav.cpu()[None])[0]):
+                self._silences[collection, target] += 1
+            else:
+                self._found[collection, target][track].append(embed(wav.cpu(), codec=self.codec))
+
+    def distance(self, reference: str, collection: str, target: str) -> dict[str, Any] | None:
+        """One line of the table; None if there is no such collection of this target.
+
+        Where either has too few embeddings, the line has their numbers, and None as distances.
+        """
+        sides = []
+        for name in (reference, collection):
+            if (name, target) not in self._found:
+                return None
+            tracks = self._found[name, target].values()
+            sides.append([np.concatenate(parts) for parts in tracks])
+        counts = [sum(map(len, side)) for side in sides]
+        line = {"reference": reference, "sounds": collection, "target": target}
+        line |= {"reference_embeddings": counts[0], "embeddings": counts[1]}
+        line["silent"] = self._silences[collection, target]
+        figures = ("value", "infinity", "low", "high")
+        if min(counts) < FEWEST:
+            return line | dict.fromkeys(figures)
+        found = compare(*sides, resamples=self.resamples)
+        return line | {name: getattr(found, name) for name in figures}

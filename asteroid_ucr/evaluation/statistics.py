@@ -90,45 +90,17 @@ def summarise(scores: pd.DataFrame, column: str) -> Summary:
     )
 
 
-class FrequencyShare:
-    """The share of the masks' variance that frequency alone explains: an R².
+def frequency_share(masks: Tensor, power: Tensor) -> Tensor:
+    """The share of the variance of a clip's masks that frequency alone explains: an R².
 
     For a soft mask m(f, t) and the mixture's energy w(f, t), let m̄ be the mean of m and m̄(f) its
     mean at each frequency, both weighted with w. Then
 
         R² = Σ w (m̄(f) − m̄)² / Σ w (m − m̄)².
 
-    No labels enter. A separator that has learnt nothing but a band split, the same filter at all
-    times, has R² = 1; one whose masks follow the notes and beats has a low one. The energy
-    weights keep empty bins, where any mask will do, from deciding. R² is taken per clip, since one
-    clip's masks may be a static filter even where the filter differs between clips.
-    """
-
-    def __init__(self) -> None:
-        self._shares: list[Tensor] = []
-
-    def update(self, masks: Tensor, power: Tensor) -> Tensor:
-        """Adds a clip.
-
-        Args:
-            masks: `(n_src, freq, frames)`.
-            power: the mixture's power spectrogram `(freq, frames)`, the weights.
-
-        Returns:
-            R² of this clip's masks, `(n_src,)`, in [0, 1]; NaN for a silent mixture or masks that
-            are constant.
-        """
-        share = frequency_share(masks, power)
-        self._shares.append(share)
-        return share
-
-    def mean(self) -> Tensor:
-        """Mean R² `(n_src,)` over the clips that have one."""
-        return torch.stack(self._shares).nanmean(0)
-
-
-def frequency_share(masks: Tensor, power: Tensor) -> Tensor:
-    """R² of one clip's masks, as `FrequencyShare` defines it.
+    No labels enter. A separator that has learnt only a band split, the same filter at all times,
+    has R² = 1; one whose masks follow the notes and beats has a low R². The weights keep empty
+    bins, where any mask will do, from deciding.
 
     Args:
         masks: `(n_src, freq, frames)`.

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from asteroid_ucr.evaluation.generation.accompaniment import EXAMPLES
+from asteroid_ucr.evaluation.accompaniment import EXAMPLES
 from asteroid_ucr.reports import figures
 from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.utils.audio import read_audio

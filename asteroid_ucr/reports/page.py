@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from asteroid_ucr.evaluation.generation.accompaniment import EXAMPLES as GENERATION_EXAMPLES
+from asteroid_ucr.evaluation.accompaniment import EXAMPLES as GENERATION_EXAMPLES
 from asteroid_ucr.reports import figures, generation_tables
 from asteroid_ucr.reports.players import loudest, players
 from asteroid_ucr.reports.score_tables import (

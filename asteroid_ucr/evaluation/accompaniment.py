@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from asteroid_ucr.config import GenerationConfig
 from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.evaluation.generation.coherence import chroma_agreement, onset_correlation
-from asteroid_ucr.evaluation.generation.sounds import Sounds
+from asteroid_ucr.evaluation.coherence import chroma_agreement, onset_correlation
+from asteroid_ucr.evaluation.frechet import Sounds
 from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.separator import UCRSeparator
@@ -25,11 +25,6 @@ EXAMPLES = "generation_examples"
 BATCH = 8  # generated together
 KINDS = {"audio": "generated", "latents": "generated from z"}  # partners, by how a stem is kept
 MEASURES = ("onset", "chroma", "component_mse", "codec_mse")
-
-
-def device_of(model: UCRSeparator) -> torch.device:
-    """Where the model is."""
-    return model.device
 
 
 def parts(stems: Tensor, model: UCRSeparator) -> dict[str, Tensor]:
@@ -52,7 +47,6 @@ def accompany(
     sounds: Sounds,
     settings: GenerationConfig,
     folder: Path,
-    quiet: bool,
 ) -> Iterator[dict[str, Any]]:
     """Generates partners of every source of every test clip, and measures all kinds of them.
 
@@ -62,13 +56,12 @@ def accompany(
         sounds: receives the partners, and the mixtures that they make.
         settings: how to generate.
         folder: receives the examples.
-        quiet: show no progress.
 
     Yields:
         A line for each clip, kept source and kind of partner.
     """
     chosen = _examples(test, settings.examples)
-    with tqdm(total=len(test) * model.n_src, desc="accompaniments", disable=quiet) as bar:
+    with tqdm(total=len(test) * model.n_src, desc="accompaniments", disable=None) as bar:
         for kept, name in enumerate(model.sources):
             for first in range(0, len(test), BATCH):
                 clips = test[first : first + BATCH]
@@ -129,7 +122,7 @@ def _generate(
 @torch.no_grad()
 def encode_clip(model: UCRSeparator, clip: Clip) -> Tensor:
     """Component latents of a clip's mixture, `(n_src, latent_dim, frames)`."""
-    return model.encode(clip.mixture[None].to(device_of(model)))[0].cpu()
+    return model.encode(clip.mixture[None].to(model.device))[0].cpu()
 
 
 def standardised(model: UCRSeparator, z: Tensor) -> Tensor:
@@ -152,7 +145,7 @@ def _measure(model: UCRSeparator, clip: Clip, kept: int, wavs: Tensor, z: Tensor
     latents = [standardised(model, x)[rest] for x in (z, encode_clip(model, clip))]
     line["component_mse"] = float((latents[0] - latents[1]).square().mean())
     pair = torch.stack([partner, true])[:, None] * level_gain(clip.mixture)
-    coded = model.decomposition.standardise(model.codec.encode(pair.to(device_of(model))))
+    coded = model.decomposition.standardise(model.codec.encode(pair.to(model.device)))
     line["codec_mse"] = float((coded[0] - coded[1]).square().mean())
     return line
 

@@ -4,43 +4,86 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from asteroid_ucr.codecs import Codec
-from asteroid_ucr.config import GenerationConfig
-from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.evaluation.generation.accompaniment import (
+from asteroid_ucr.codecs import Codec, build_codec
+from asteroid_ucr.config import GenerationConfig, RecipeConfig, open_cache
+from asteroid_ucr.data.clips import Clip, slakh_clips
+from asteroid_ucr.data.components import ComponentCache
+from asteroid_ucr.evaluation.accompaniment import (
     BATCH,
     EXAMPLES,
     KINDS,
     accompany,
-    device_of,
     encode_clip,
     others,
     parts,
     standardised,
     summarise_fit,
 )
-from asteroid_ucr.evaluation.generation.memorisation import nearest_distances
-from asteroid_ucr.evaluation.generation.sounds import Sounds
+from asteroid_ucr.evaluation.frechet import Sounds
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.audio import level_gain, write_audio
+from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import generator_for
 
 LINES_CSV, RESULTS_JSON = "generation.csv", "generation.json"
 RENDERED = "rendered from z"  # what the denoiser makes of the true component latents
 RANDOM_EXAMPLES = 8  # generations from nothing that are written: the first ones
+
+
+def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
+    """Generates with `exp_dir/best_model.pth`, and evaluates what it generates.
+
+    Args:
+        config: the recipe's configuration.
+        exp_dir: the experiment's folder, which receives the results.
+
+    Returns:
+        What `evaluate_generation` returns.
+
+    Raises:
+        UserError: if there is no model with a prior, or the data cannot be used.
+    """
+    data, settings = config.data, config.generation
+    options = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
+    model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
+    if model.prior is None:
+        raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
+    cache = open_cache(config, "train", codec=model.codec)
+    cache = ComponentCache(cache, model.decomposition.encode)
+    latents = [torch.from_numpy(cache.whole(track)) for track in cache.tracks]
+    train, test = (
+        list(
+            slakh_clips(
+                data.root,
+                split,
+                model.sources,
+                seconds=settings.segment_seconds,
+                mix=data.mix,
+                max_clips=settings.max_clips,
+                allow_shared_midi=data.allow_shared_midi,
+            )
+        )
+        for split in ("train", "test")
+    )
+    own = config.codec.options() if settings.embedding == config.codec.name else {}
+    unquantised = {"bandwidth": 0.0} if settings.embedding == "encodec_24khz" else {}
+    embedding = build_codec(settings.embedding, **{**own, **unquantised})
+    model = model.to(pick_device())
+    return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding)
 
 
 def evaluate_generation(
@@ -51,7 +94,6 @@ def evaluate_generation(
     out_dir: str | Path,
     settings: GenerationConfig,
     embedding: Codec,
-    quiet: bool = False,
 ) -> dict[str, Any]:
     """Evaluates by the protocol of docs/generation.md, and writes the results.
 
@@ -67,7 +109,6 @@ def evaluate_generation(
         out_dir: folder of the results.
         settings: how much to generate, and how.
         embedding: codec of the Fréchet distance's embeddings.
-        quiet: Show no progress.
 
     Returns:
         What `generation.json` holds.
@@ -79,13 +120,11 @@ def evaluate_generation(
         raise UserError("Generation is evaluated on clips of the training and the test split.")
     folder = make_folder(out_dir)
     sounds = Sounds(embedding, settings.resamples)
-    for clip in tqdm(train, "training clips", disable=quiet):
+    for clip in tqdm(train, "training clips", disable=None):
         sounds.add("train", clip.track, parts(clip.references * level_gain(clip.mixture), model))
     _add_floors_and_ceilings(model, test, sounds)
-    lines = pd.DataFrame(accompany(model, test, sounds, settings, folder, quiet))
-    generated, each = _from_nothing(
-        model, sounds, settings, settings.steps, "generated", folder, quiet
-    )
+    lines = pd.DataFrame(accompany(model, test, sounds, settings, folder))
+    generated, each = _from_nothing(model, sounds, settings, settings.steps, "generated", folder)
     encoded = torch.stack([encode_clip(model, clip) for clip in test])
     results = {
         "protocol": {
@@ -106,7 +145,7 @@ def evaluate_generation(
         "kept_mse": float(lines["kept_mse"].max()),
         "memorisation": _memorisation(model, encoded, generated, train_latents, test),
         "seconds_each": each,
-        "curve": _curve(model, sounds, settings, quiet),
+        "curve": _curve(model, sounds, settings),
         "examples": sorted({line for line in lines["example"] if line}),
         "random_examples": min(RANDOM_EXAMPLES, settings.unconditional),
     }
@@ -122,7 +161,7 @@ def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: 
     for number, clip in enumerate(test):
         stems = clip.references * level_gain(clip.mixture)
         sounds.add("test", clip.track, parts(stems, model))
-        batch = torch.cat([stems.sum(0, keepdim=True), stems])[:, None].to(device_of(model))
+        batch = torch.cat([stems.sum(0, keepdim=True), stems])[:, None].to(model.device)
         decoded = model.codec.decode(model.codec.encode(batch), batch.shape[-1])[:, 0].cpu()
         trip = parts(decoded[1:], model) | {"mixture": decoded[0]}
         sounds.add("round trip", clip.track, trip)
@@ -132,7 +171,7 @@ def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: 
     for first in range(0, len(test), BATCH):
         clips = test[first : first + BATCH]
         plan = model.generator.plan(clips[0].seconds, batch=len(clips))
-        z = torch.stack([encode_clip(model, clip) for clip in clips]).to(device_of(model))
+        z = torch.stack([encode_clip(model, clip) for clip in clips]).to(model.device)
         for clip, stems in zip(clips, model.generator.render(plan, z), strict=True):
             sounds.add(RENDERED, clip.track, parts(stems, model))
 
@@ -144,12 +183,11 @@ def _from_nothing(
     steps: int,
     collection: str,
     folder: Path | None,
-    quiet: bool,
 ) -> tuple[Tensor, float]:
     """Generates from nothing; returns all component latents, and the seconds that an item took."""
     latents, seconds = [], 0.0
     numbers = range(settings.unconditional)
-    for first in tqdm(numbers[::BATCH], f"from nothing, {steps} steps", disable=quiet):
+    for first in tqdm(numbers[::BATCH], f"from nothing, {steps} steps", disable=None):
         items, began = numbers[first : first + BATCH], time.monotonic()
         plan = model.generator.plan(settings.segment_seconds, batch=len(items))
         z = model.generator.sample(plan, steps, settings.seed + first)
@@ -214,14 +252,12 @@ def _memorisation(
     }
 
 
-def _curve(
-    model: UCRSeparator, sounds: Sounds, settings: GenerationConfig, quiet: bool
-) -> list[dict[str, Any]]:
+def _curve(model: UCRSeparator, sounds: Sounds, settings: GenerationConfig) -> list[dict[str, Any]]:
     """Fréchet distance of the mixture, and time, by number of steps."""
     points = []
     for steps in settings.curve:
         name = f"{steps} steps"
-        _, seconds = _from_nothing(model, sounds, settings, steps, name, None, quiet)
+        _, seconds = _from_nothing(model, sounds, settings, steps, name, None)
         line = sounds.distance("train", name, "mixture") or {}
         points.append({"steps": steps, "seconds_each": seconds, **line})
     return points
@@ -234,3 +270,31 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def nearest_distances(queries: Tensor, tracks: Iterable[Tensor]) -> Tensor:
+    """Distance of each passage to the passage of a training track that is most like it.
+
+    Every place of every track is tried: the squared distances to all places at once are a
+    cross-correlation.
+
+    Args:
+        queries: latents `(n, channels, frames)`, standardised so that channels compare.
+        tracks: latents `(channels, any frames)`; those shorter than a query are passed over.
+
+    Returns:
+        Root mean square differences `(n,)`; infinite if no track is long enough.
+    """
+    queries = queries.double()
+    size = queries[0].numel()
+    energy = queries.square().sum((1, 2))[:, None]
+    best = torch.full((len(queries),), torch.inf, dtype=torch.float64)
+    ones = torch.ones(1, *queries.shape[1:], dtype=torch.float64)
+    for track in tracks:
+        if track.shape[-1] < queries.shape[-1]:
+            continue
+        track = track.double()[None]
+        crossed = F.conv1d(track, queries)[0]
+        squared = energy + F.conv1d(track.square(), ones)[0] - 2 * crossed
+        best = torch.minimum(best, squared.min(1).values)
+    return (best.clamp(min=0) / size).sqrt()
