@@ -64,7 +64,7 @@ def encode_split(
     Raises:
         UserError: If the tree or the cache cannot be used, or no track can be read.
     """
-    device = next(codec.buffers()).device
+    device = next(codec.buffers(), torch.empty(0)).device
 
     def encode(item: SourceAudio) -> Tensor:
         mixture = item.mixture.to(device)

@@ -20,7 +20,7 @@ from asteroid_ucr.minislakh.score import Note
 
 
 @dataclass(frozen=True)
-class Style:
+class Figure:
     """A way to accompany.
 
     Attributes:
@@ -45,67 +45,67 @@ class Style:
 
 
 _HELD = ("R-------", "R---5---", "O-------", "R---8---")
-PIANO: dict[str, Style] = {
-    "block": Style(
+PIANO: dict[str, Figure] = {
+    "block": Figure(
         ("C-------", "C---c---", "C---C-c-", "C-c-C-c-", "C-c-C-cc"),
         ("R-------", "O-------", "O---O---", "R-R-R-R-", "O--OO---"), 0.5),
-    "pushed": Style(
+    "pushed": Figure(
         ("C-----c-", "C--C----", "C--c--C-", "C-.cC-.c", ".C-.c-C-"), (*_HELD, "R--R----"), 0.3),
-    "eighths": Style(
+    "eighths": Figure(
         ("C---cccc", "C-ccC-cc", "CcccCccc", "CccCccCc", "CcCccCcc"), _HELD, 0.2, size=3),
-    "triplets": Style(
+    "triplets": Figure(
         ("C-----C-----", "C--c--C--c--", "C--c-cC--c-c", "CccCccCccCcc"), _HELD, 0.4, size=3),
-    "arpeggio": Style(
+    "arpeggio": Figure(
         ("0-1-2-1-", "01-23-1-", "0123210-", "01232123", "0212031202120312"), _HELD, 0.9),
-    "broken": Style(
+    "broken": Figure(
         ("0-----2-----", "0-1-2-3-2-1-", "0--1--2--3--", "012321012321"), _HELD, 0.9),
-    "offbeat": Style(
+    "offbeat": Figure(
         (".C.C.C.C", ".C.C.C.C", "..C...C...C...C.", "..Cc..C...Cc..C."),
         ("........", "R-------", "..R...R.", "R--R----"), size=3, touch=0.5),
-    "comping": Style(
+    "comping": Figure(
         ("C-----..", ".C---...", "C--c-...", "..C-.c..", ".C-.C-c.", "C-.C-.cC"),
         ("........", "R-------", "R---T---"), rootless=True, touch=0.8),
-    "ballad": Style(
+    "ballad": Figure(
         ("C-------", "C-----m-", "C---m-m-", "C-m-m-m-", "C-m-mmm-"),
         ("R-------", "R-5-T---", "R-5-8---", "R5T-5---"), 0.95, roll=0.04),
-    "montuno": Style(
+    "montuno": Figure(
         ("P-.c.P.c", "P.cP.c.P", ".PcP.c.P", "PcP.cPcP"), ("........", "R--5--8-"), touch=0.85),
-    "stabs": Style(
+    "stabs": Figure(
         ("C.....C...c.....", "C..C..C...C..C..", "..C..C....C..C..", "C..C..C..C..C.c."),
         ("........", "R-----R-", "R--R--R-"), touch=0.6),
-    "boogie": Style(
+    "boogie": Figure(
         ("........", ".C......", ".C-..C..", ".c.C.c.C", "C.cC.Cc."),
         ("6-6-6-6-", "66666666", "R-8-R-8-"), size=3, rootless=True, touch=0.8),
-    "alberti": Style(("m-------", "m---m---", "m-m-m---", "m-m-mm--"), ("R5T5R5T5", "R-T-5-T-"),
+    "alberti": Figure(("m-------", "m---m---", "m-m-m---", "m-m-mm--"), ("R5T5R5T5", "R-T-5-T-"),
         0.4),
-    "pad": Style(
+    "pad": Figure(
         ("C-------", "C-------", "C-----c-", "C---c---"), ("........", "R-------"), 0.7,
         rootless=True),
-    "stride": Style((".C.c.C.c", ".C.C.C.C", "mC.cmC.c"), ("R.....8.", "R...5...", "O...R..."),
+    "stride": Figure((".C.c.C.c", ".C.C.C.C", "mC.cmC.c"), ("R.....8.", "R...5...", "O...R..."),
         size=3, touch=0.7),
-    "tune": Style(
+    "tune": Figure(
         ("m---m---", "m--m--m-", "m-mmm-m-", "mm-m-mmm"),
         ("R-------", "R-5-T---", "R---5---"), 0.5),
-    "six": Style(("C-----C-", "C--c--C-", "0-1-2-1-", "01232101", "CccCccCc"), _HELD, 0.7),
+    "six": Figure(("C-----C-", "C--c--C-", "0-1-2-1-", "01232101", "CccCccCc"), _HELD, 0.7),
 }  # fmt: skip
 # Instruments of other classes: guitars, organs, strings, horns, leads.
-EXTRAS: dict[str, Style] = {
-    "strum": Style(
+EXTRAS: dict[str, Figure] = {
+    "strum": Figure(
         ("C-------", "C-CU-UCU", "C--UC-CU", "C-CUCUCU"), touch=1.0, roll=0.02, lows=(45, 48)),
-    "power": Style(("P-------", "PpppPppp", "PppPppPp", "P--P-Ppp"), touch=0.9, lows=(40, 44)),
-    "picking": Style(("0-2-1-3-", "0213210-", "01232123"), pedal=0.6, lows=(45, 50)),
-    "chops": Style(
+    "power": Figure(("P-------", "PpppPppp", "PppPppPp", "P--P-Ppp"), touch=0.9, lows=(40, 44)),
+    "picking": Figure(("0-2-1-3-", "0213210-", "01232123"), pedal=0.6, lows=(45, 50)),
+    "chops": Figure(
         ("..C...c...C.....", "..Cc..c.C..c..C.", "C.ccC..c..C.cc.c"), size=3, rootless=True,
         touch=0.5, lows=(55, 60)),
-    "skank": Style((".C.C.C.C",), size=3, touch=0.35, lows=(52, 57)),
-    "carpet": Style(("C-------", "C-------", "C---C---"), touch=1.0, lows=(50, 57)),
-    "bubble": Style(
+    "skank": Figure((".C.C.C.C",), size=3, touch=0.35, lows=(52, 57)),
+    "carpet": Figure(("C-------", "C-------", "C---C---"), touch=1.0, lows=(50, 57)),
+    "bubble": Figure(
         ("C-------", "C--C-C--", ".C.C.C.C", "C-.C-.C-"), size=3, touch=0.8, lows=(52, 57)),
-    "lead": Style(("m---m---", "m--m-m--", "m-mmm-m-", "mm-mmmm-"), lows=(57, 64)),
+    "lead": Figure(("m---m---", "m--m-m--", "m-mmm-m-", "mm-mmmm-"), lows=(57, 64)),
 }  # fmt: skip
 
 
-class Player:
+class Accompanist:
     """Plays one style, remembering the last voicing and tune.
 
     Args:
@@ -114,7 +114,7 @@ class Player:
         left: Lowest pitch of the left hand, 28 to 55; None plays without it.
     """
 
-    def __init__(self, style: Style, rng: np.random.Generator, left: int | None = None) -> None:
+    def __init__(self, style: Figure, rng: np.random.Generator, left: int | None = None) -> None:
         self.style = style
         self.left = left if style.left else None
         self.low = int(rng.integers(*style.lows, endpoint=True))

@@ -9,7 +9,7 @@ import numpy as np
 
 from asteroid_ucr.minislakh.bass import Bassist
 from asteroid_ucr.minislakh.chance import choose, song_rng
-from asteroid_ucr.minislakh.comping import EXTRAS, PIANO, Player
+from asteroid_ucr.minislakh.comping import EXTRAS, PIANO, Accompanist
 from asteroid_ucr.minislakh.context import Bar
 from asteroid_ucr.minislakh.drums import Drummer
 from asteroid_ucr.minislakh.harmony import Chord, is_minor, lay_out, pick_progressions
@@ -73,7 +73,7 @@ def compose(seed: int, index: int, seconds: float) -> Song:
             drum_notes += drummer.play(section, section is sections[-1])
     song.parts.append(Part("Drums", choose(rng, style.kits), True, drum_notes))
 
-    def play(part: str, player: Bassist | Player) -> list[Note]:
+    def play(part: str, player: Bassist | Accompanist) -> list[Note]:
         notes: list[Note] = []
         for section in sections:
             final = section is sections[-1]
@@ -99,7 +99,7 @@ def compose(seed: int, index: int, seconds: float) -> Song:
 
     # Most left hands stay clear of the bass; some share its range, and some songs have none.
     left = choose(rng, ((28, 41), (38, 48), (41, 50), (46, 55), None))
-    pianist = Player(
+    pianist = Accompanist(
         PIANO[choose(rng, style.piano)], song_rng(seed, index, "pianist"),
         left and int(rng.integers(*left)),
     )  # fmt: skip
@@ -109,7 +109,7 @@ def compose(seed: int, index: int, seconds: float) -> Song:
     for extra in style.extras:
         if len(song.parts) < 6 and rng.random() < extra.chance:
             figure = choose(rng, extra.styles)
-            player = Player(EXTRAS[figure], song_rng(seed, index, extra.inst_class))
+            player = Accompanist(EXTRAS[figure], song_rng(seed, index, extra.inst_class))
             if notes := play(extra.inst_class, player):
                 if figure != "lead":
                     notes += end(player.final(chords[-1]), 74)
