@@ -53,7 +53,7 @@ class Fault:
     """One finding.
 
     Attributes:
-        track: "split/TrackNNNNN", a split's name, or "" for the whole tree.
+        track: "split/TrackNNNNN", the name of a split, or "" for the whole tree.
         stem: The stem's id or "mix", or "" where the finding concerns the track.
         kind: A key of `KINDS`.
         detail: What exactly was found.
@@ -74,7 +74,7 @@ class Diagnosis:
         faults: In the order of `KINDS`, then by track.
         tracks_per_split: Number of track folders by split.
         tracks: The tracks whose metadata could be read, with their usable stems.
-        edition: "redux", "original", "BabySlakh or other flat tree", "unknown", or "none".
+        edition: "redux", "original", "BabySlakh or other flat tree", "unknown" or "none".
         shared: For each pair of splits, how many tracks of the second have a MIDI file that the
             first has too.
         listened: Whether the audio was read.
@@ -91,7 +91,7 @@ class Diagnosis:
     sounds: dict[tuple[str, str], Sound] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """Number of faults by kind, in the report's order, kinds without faults left out."""
+        """Number of faults by kind, in the order of the report, without empty kinds."""
         found = Counter(fault.kind for fault in self.faults)
         return {kind: found[kind] for kind in KINDS if found[kind]}
 

@@ -36,12 +36,12 @@ class Stem:
     """One rendered instrument of a track.
 
     Attributes:
-        id: the stem's name in the metadata, such as "S03".
-        inst_class: the instrument family as Slakh names it, such as "Strings (continued)".
+        id: The stem's name in the metadata, such as "S03".
+        inst_class: The instrument family as Slakh names it, such as "Strings (continued)".
         program: General MIDI program, 0 to 127, or 128 for drums (-1 where it is not given).
-        is_drum: whether the stem is a drum kit.
-        path: the audio file, or None where there is none that can be read.
-        declared: the metadata's `audio_rendered`. The file decides, not this flag.
+        is_drum: Whether the stem is a drum kit.
+        path: Audio file, or None if no file can be read.
+        declared: The metadata's `audio_rendered`. The file decides, not this flag.
     """
 
     id: str
@@ -85,8 +85,8 @@ class SourceAudio:
         references: `(n_src, time)`, float32, in the order of the sources asked for.
         mixture: `(time,)`. With `mix` "sum" it is `references.sum(0)`; with "paper_mean" it is
             `references.mean(0)`.
-        sample_rate: in Hz.
-        mix: the policy, "sum" or "paper_mean".
+        sample_rate: Samples per second.
+        mix: The policy, "sum" or "paper_mean".
     """
 
     references: Tensor
@@ -105,19 +105,19 @@ def track_folders(folder: Path) -> list[Path]:
 def find_splits(root: str | Path) -> dict[str, list[Path]]:
     """Track folders of each split of a tree.
 
-    A tree with folders `train`, `validation`, `test` (and `omitted`, in redux) is taken as it is.
-    A flat tree, as BabySlakh is, has its tracks directly at the root; it is cut by sorted track
-    name into the first 60 % for training, the next 20 % for validation and the last 20 % for test
-    (at least one each from three tracks on; two tracks give training and test, one gives training).
+    A tree with the folders `train`, `validation`, `test` (and `omitted`, in redux) is taken as is.
+    A flat tree such as BabySlakh has its tracks directly at the root. It is cut by track name: the
+    first 60 % for training, the next 20 % for validation, the last 20 % for test, each with at
+    least one track. Two tracks give training and test, one gives training.
 
     Args:
-        root: the tree's own folder.
+        root: Folder of the tree.
 
     Returns:
         The folders by split name, "omitted" included where it exists.
 
     Raises:
-        UserError: if the folder does not exist or is no such tree.
+        UserError: If the folder does not exist or is not such a tree.
     """
     root = Path(root)
     if not root.is_dir():
@@ -151,7 +151,7 @@ def _cut_by_name(folders: list[Path]) -> dict[str, list[Path]]:
 
 
 def _suggestion(root: Path) -> str:
-    # Archives unpack into a folder of their own, so the tree is often one level further down.
+    # Archives unpack into a folder of their own, so the tree is often one level down.
     inner = [
         child
         for child in sorted(p for p in root.iterdir() if p.is_dir())
@@ -164,7 +164,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """The parsed `metadata.yaml` of a track, checked for the fields that are used here.
 
     Raises:
-        UserError: if the file is missing, is not YAML or has no `stems` mapping.
+        UserError: If the file is missing, is not YAML or has no `stems` mapping.
     """
     path = folder / "metadata.yaml"
     try:
@@ -183,9 +183,9 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def stem_file(folder: Path, stem_id: str) -> Path | None:
-    """The stem's audio file, flac or wav, whether readable or not; None if there is none.
+    """The stem's audio file, flac or wav, readable or not; None if it does not exist.
 
-    The metadata's `audio_dir` is not used: it is wrong in places.
+    `audio_dir` of the metadata is not used, since it is wrong in places.
     """
     for suffix in (".flac", ".wav"):
         path = folder / "stems" / f"{stem_id}{suffix}"
@@ -205,7 +205,7 @@ def read_track(folder: Path, split: str) -> Track:
     """Reads a track's metadata and finds its stems.
 
     Raises:
-        UserError: if the metadata cannot be used.
+        UserError: If the metadata cannot be used.
     """
     data = read_metadata(folder)
     stems = []
@@ -227,8 +227,7 @@ def read_track(folder: Path, split: str) -> Track:
 def read_uuids(folders: Iterable[Path]) -> dict[str, list[str]]:
     """Track names by the UUID of the MIDI file that they were rendered from.
 
-    Only this line of the metadata is looked at, so that a large tree takes a moment. Tracks without
-    a UUID are left out.
+    Only that line of the metadata is read, for speed. Tracks without a UUID are left out.
     """
     found: dict[str, list[str]] = {}
     for folder in folders:
@@ -249,20 +248,19 @@ def load_tracks(
 ) -> list[Track]:
     """The tracks of a split, sorted by name.
 
-    A stem counts when its file can be read and has samples, whatever the metadata declare. Tracks
-    whose metadata cannot be used are left out, as are tracks that lack a wanted source; `doctor`
-    names them all.
+    A stem counts if its file can be read and has samples, whatever the metadata say. Tracks with
+    unusable metadata and tracks that lack a wanted source are left out; `doctor` reports them.
 
     Args:
-        root: the tree's folder (see `find_splits`).
+        root: The tree's folder (see `find_splits`).
         split: "train", "validation" or "test" ("omitted" where the tree has it).
-        allow_shared_midi: keep validation and test tracks made from the same MIDI file as a
+        allow_shared_midi: Keep validation and test tracks made from the same MIDI file as a
             training track. In the original splits there are 94 and 57 of them.
-        sources: keep only tracks with at least one stem of each of these.
+        sources: Keep only tracks with at least one stem of each of these.
 
     Raises:
-        UserError: if the folder is not a Slakh tree, has no such split, if no track has all the
-            sources, or if tracks share their MIDI with training tracks and this is not allowed.
+        UserError: If the folder is not a Slakh tree, lacks the split or has no track with all the
+            sources, or if tracks share their MIDI with training tracks without permission.
     """
     splits = find_splits(root)
     if split not in splits:
@@ -302,20 +300,19 @@ def read_sources(
 ) -> SourceAudio:
     """Reads a whole track as one signal per source, and their mixture.
 
-    Stems are averaged to mono, cropped to the shortest of those read, and combined before they are
-    resampled, so that each source is resampled once.
+    Stems are mixed down to mono, cropped to the shortest and combined; then each source is
+    resampled once.
 
     Args:
-        track: from `load_tracks`.
-        sources: source names; the order of the references.
-        sample_rate: in Hz.
+        track: Track from `load_tracks`.
+        sources: Source names; the order of the references.
+        sample_rate: Samples per second.
         mix: "sum": a reference is the sum of the source's stems, and the mixture is the sum of the
-            references. "paper_mean" (Bindi & Esling 2024, as published code does): a reference is
-            the mean over the source's audible stems, and the mixture is the mean of the
-            references, that is their sum divided by `n_src`.
+            references. "paper_mean" (published code of Bindi & Esling 2024): a reference is
+            the mean of the source's audible stems, and the mixture is the mean of the references.
 
     Raises:
-        UserError: for an unknown policy, no sources, a source that the track lacks, or a stem that
+        UserError: For an unknown policy, no sources, a source that the track lacks, or a stem that
             cannot be read.
     """
     if mix not in MIX_POLICIES:

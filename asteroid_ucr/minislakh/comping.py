@@ -24,14 +24,14 @@ class Figure:
     """A way to accompany.
 
     Attributes:
-        right: figures of the right hand, or of the only one.
-        left: figures of the left hand; empty for none.
-        pedal: chance that a song's player lets notes ring until the chord changes.
-        size: tones of a chord.
-        rootless: whether the bass is left to play the root.
-        touch: share of its written length that a note sounds.
-        roll: delay in beats between the tones of a chord.
-        lows: range of the lowest pitch of the right hand.
+        right: Figures of the right hand, or of the only one.
+        left: Figures of the left hand; empty for none.
+        pedal: Chance that a song's player lets notes ring until the chord changes.
+        size: Tones of a chord.
+        rootless: Whether the bass is left to play the root.
+        touch: Share of its written length that a note sounds.
+        roll: Delay in beats between the tones of a chord.
+        lows: Range of the lowest pitch of the right hand.
     """
 
     right: tuple[str, ...]

@@ -17,16 +17,16 @@ class Bar:
     """One bar of a song, as a player sees it.
 
     Attributes:
-        start: first beat; `beats` long, in quarter notes.
-        index: number of the bar within its section.
-        section: where in the song it is.
-        chords: chords of the whole song.
-        kicks: onsets of the bass drum, in beats from the start of the bar.
-        key: tonic's pitch class, and whether the song is in `minor`.
-        triplets: whether the beat is divided in three.
-        riff: chance that repeats with every pair of bars of sections of the same name, so that a
+        start: First beat; `beats` long, in quarter notes.
+        index: Number of the bar within its section.
+        section: Where in the song it is.
+        chords: Chords of the whole song.
+        kicks: Onsets of the bass drum, in beats from the start of the bar.
+        key: Tonic's pitch class, and whether the song is in `minor`.
+        triplets: Whether the beat is divided in three.
+        riff: Chance that repeats with every pair of bars of sections of the same name, so that a
             figure, once found, is kept.
-        free: chance that never repeats.
+        free: Chance that never repeats.
     """
 
     start: float

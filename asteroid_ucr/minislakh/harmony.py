@@ -183,12 +183,12 @@ def voice(
     """Voices a chord within a range, moving as little as possible from the previous voicing.
 
     Args:
-        chord: what to voice.
-        low: lowest pitch.
-        high: highest pitch.
-        previous: the voicing before; empty at the beginning.
-        size: number of notes at most.
-        rootless: leave the root to the bass (in chords of four tones and more).
+        chord: Chord to voice.
+        low: Lowest pitch.
+        high: Highest pitch.
+        previous: The voicing before; empty at the beginning.
+        size: Number of notes at most.
+        rootless: Leave the root to the bass (in chords of four tones and more).
 
     Returns:
         Pitches in ascending order.

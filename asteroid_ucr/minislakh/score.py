@@ -28,8 +28,8 @@ class Part:
     Attributes:
         inst_class: Slakh's name of the instrument family, such as "Bass".
         program: General MIDI program 0 to 127; for drums the kit's program on channel 10.
-        is_drum: whether the pitches are drum keys.
-        notes: in any order.
+        is_drum: Whether the pitches are drum keys.
+        notes: Notes in any order.
     """
 
     inst_class: str
@@ -44,10 +44,10 @@ class Section:
 
     Attributes:
         label: "verse" or "chorus", where all play, or "intro", "break", "solo" or "fill".
-        start: first beat.
-        bars: length in bars.
+        start: First beat.
+        bars: Length in bars.
         energy: 0 (quiet) to 1 (full).
-        resting: instrument classes that pause.
+        resting: Instrument classes that pause.
     """
 
     label: str
@@ -86,9 +86,9 @@ def swing(notes: list[Note], ratio: float, unit: float) -> list[Note]:
     """Delays the off-beats.
 
     Args:
-        notes: played straight.
-        ratio: share of each unit that its first half takes: 0.5 straight, 2/3 triplets.
-        unit: length in beats of the pair that is swung: 1.0 for eighths, 0.5 for sixteenths.
+        notes: Notes played straight.
+        ratio: Share of each unit that its first half takes: 0.5 straight, 2/3 triplets.
+        unit: Length in beats of the pair that is swung: 1.0 for eighths, 0.5 for sixteenths.
     """
     if ratio == 0.5:
         return notes
@@ -110,11 +110,11 @@ def humanise(
     """Moves onsets and velocities a little, as players do.
 
     Args:
-        notes: as written.
+        notes: Notes as written.
         rng: Source of chance.
-        timing: standard deviation of the onsets, in beats.
-        lag: constant delay, in beats: behind (positive) or ahead of the beat.
-        spread: standard deviation of the velocities.
+        timing: Standard deviation of the onsets, in beats.
+        lag: Constant delay, in beats: behind (positive) or ahead of the beat.
+        spread: Standard deviation of the velocities.
     """
     result = []
     for note in notes:
