@@ -26,8 +26,8 @@ class SeparatorModel(BaseModel):
     """An `asteroid.models.BaseModel` from waveforms `(batch, 1, time)` to `(batch, n_src, time)`.
 
     Attributes:
-        sources: names of the outputs, in order.
-        budget: what its training cost, as `asteroid_ucr.training.loop.fit` recorded it; None for
+        sources: Names of the outputs, in order.
+        budget: What its training cost, as `asteroid_ucr.training.loop.fit` recorded it; None for
             a model that was not trained here. It is saved with the model.
     """
 
@@ -118,19 +118,19 @@ class SeparatorModel(BaseModel):
         """Loads a model.
 
         Args:
-            name_or_conf: a bundled model's name, the path of a checkpoint or of an experiment
+            name_or_conf: A bundled model's name, the path of a checkpoint or of an experiment
                 folder, a Hugging Face id ("user/model"), or what `serialize` returns.
-            *args: passed to Asteroid's loader.
-            **kwargs: constructor arguments that overrule the stored ones.
+            *args: Passed to Asteroid's loader.
+            **kwargs: Constructor arguments that overrule the stored ones.
 
         Raises:
-            UserError: if there is no such model, or the file holds none of this class
+            UserError: If there is no such model, or the file holds none of this class
                 (`SeparatorModel` itself takes any of its subclasses).
         """
         conf = name_or_conf if isinstance(name_or_conf, dict) else load_checkpoint(name_or_conf)
         name = str(conf.get("model_name"))
         if name != cls.__name__ and not (cls is SeparatorModel and _is_separator(name)):
-            raise UserError(f"{name_or_conf} holds a {name}, no {cls.__name__}.")
+            raise UserError(f"{name_or_conf} holds a {name}, not a {cls.__name__}.")
         budget = conf.get("infos", {}).get("budget")
         conf = get(name)._upgrade({**conf, "model_args": {**conf["model_args"], **kwargs}})
         model = super().from_pretrained(conf, *args).eval()

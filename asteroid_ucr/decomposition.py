@@ -22,13 +22,13 @@ class Decomposition(nn.Module):
     channel, because the noise of the diffusion has unit variance.
 
     Args:
-        encoder: gives the component latents.
+        encoder: Gives the component latents.
         denoiser: D(x_α, α, z_i), shared by all components. It is called as `denoiser(x_alpha,
             alpha, z)`, with α `(batch,)`, z `(batch, n_src, latent_dim, frames)` and the blend
             either common to all components, `(batch, channels, frames)`, or one for each,
             `(batch, n_src, channels, frames)`, and returns `(batch, n_src, channels, frames)`.
-        composition: turns rendered components into the mixture.
-        channels: of the codec's latents.
+        composition: Turns rendered components into the mixture.
+        channels: Channels of the codec's latents.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Decomposition(nn.Module):
         """Component latents of a mixture.
 
         Args:
-            latents: of the mixture, `(batch, channels, frames)`.
+            latents: Latents of the mixture, `(batch, channels, frames)`.
 
         Returns:
             `(batch, n_src, latent_dim, frames)`.
@@ -75,8 +75,8 @@ class Decomposition(nn.Module):
         """‖compose_i D(x_α, α, z_i) − x‖² (Bindi & Esling 2024, section 3), standardised.
 
         Args:
-            latents: of the mixture, `(batch, channels, frames)`.
-            noise: standard normal, of the same shape.
+            latents: Latents of the mixture, `(batch, channels, frames)`.
+            noise: Standard normal, of the same shape.
             alpha: `(batch,)` in [0, 1].
 
         Returns:
@@ -91,12 +91,12 @@ class Decomposition(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The loss where a mixture's components are known: ‖D(x_α, α, z_i) − x_i‖², standardised.
 
-        This is no part of the paper's method; see `asteroid_ucr.solos`.
+        This is not part of the paper's method; see `asteroid_ucr.solos`.
 
         Args:
-            latents: of the mixture, `(batch, channels, frames)`.
-            components: latents x_i of its components, `(batch, n_src, channels, frames)`.
-            noise: standard normal, `(batch, channels, frames)`.
+            latents: Latents of the mixture, `(batch, channels, frames)`.
+            components: Latents x_i of its components, `(batch, n_src, channels, frames)`.
+            noise: Standard normal, `(batch, channels, frames)`.
             alpha: `(batch,)` in [0, 1].
 
         Returns:
@@ -125,12 +125,12 @@ class Decomposition(nn.Module):
         to tell which part of the mixture a component is.
 
         Args:
-            z: component latents, `(batch, n_src, latent_dim, frames)`.
-            noise: standard normal, `(batch or 1, channels, frames)`.
-            steps: of the sampler; 1 gives the conditional mean.
-            mixture: latents to blend with the noise, `(batch, channels, frames)`; needed where
+            z: Component latents, `(batch, n_src, latent_dim, frames)`.
+            noise: Standard normal, `(batch or 1, channels, frames)`.
+            steps: Number of sampler steps; 1 gives the conditional mean.
+            mixture: Latents to blend with the noise, `(batch, channels, frames)`; needed where
                 `alpha_start` is not 0.
-            alpha_start: share of the mixture in the blend to start from, in [0, 1).
+            alpha_start: Share of the mixture in the blend to start from, in [0, 1).
 
         Returns:
             Latents of the components, `(batch, n_src, channels, frames)`.

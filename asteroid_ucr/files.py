@@ -56,20 +56,20 @@ def separate_file(
     left over. Files appear when all are complete.
 
     Args:
-        model: on the device to run on.
-        path: of the mixture.
-        folder: for the stems; created if needed.
+        model: On the device to run on.
+        path: Path of the mixture.
+        folder: Folder for the stems; created if needed.
         suffix: "wav" (32-bit float) or "flac" (24-bit).
-        steps: of the sampler; None takes the model's setting.
-        seed: of the sampler's noise; None takes the model's setting.
-        chunk_seconds: length of what is in memory at a time, at least 4.
-        progress: called with the fraction done.
+        steps: Number of sampler steps; None takes the model's setting.
+        seed: Seed of the sampler's noise; None takes the model's setting.
+        chunk_seconds: Length of what is in memory at a time, at least 4.
+        progress: Called with the fraction done.
 
     Returns:
         Paths of the stems, in the order of `model.sources`.
 
     Raises:
-        UserError: if the file cannot be read or the stems cannot be written.
+        UserError: If the file cannot be read or the stems cannot be written.
     """
     if suffix not in SUBTYPES:
         raise UserError(f"format {suffix!r} is unknown: choose one of {', '.join(SUBTYPES)}.")
@@ -159,7 +159,7 @@ def output_folders(files: Sequence[Path], out: Path) -> dict[Path, Path]:
     """A folder for each file's stems, named like the file without its ending.
 
     Raises:
-        UserError: if two files would get the same folder.
+        UserError: If two files would get the same folder.
     """
     folders: dict[Path, Path] = {}
     for file in files:
@@ -189,22 +189,22 @@ def generate_files(
     """Writes `out/SEED/<source>.wav` and `out/SEED/mix.wav` for each of `count` seeds.
 
     Args:
-        model: with a prior, on the device to run on.
-        out: folder, created if needed.
-        seconds: length; None takes that of the files, or 10.
+        model: With a prior, on the device to run on.
+        out: Folder, created if needed.
+        seconds: Length; None takes that of the files, or 10.
         keep: "SOURCE=FILE" keeps a stem as it is; "SOURCE" the component of the mixture.
-        mixture: file to take components from, or to vary.
-        strength: of a variation of the mixture; see `UCRSeparator.generate`.
-        count: how many.
-        seed: of the first; the others have the next ones.
-        steps: of the prior's sampler.
-        render_steps: of the denoiser's sampler.
+        mixture: File to take components from, or to vary.
+        strength: Strength of a variation of the mixture; see `UCRSeparator.generate`.
+        count: Number of items.
+        seed: Seed of the first; the others have the next ones.
+        steps: Steps of the prior's sampler.
+        render_steps: Steps of the denoiser's sampler.
 
     Returns:
         The folders, in the order of the seeds.
 
     Raises:
-        UserError: if an option is not valid, or a file cannot be read or written.
+        UserError: If an option is not valid, or a file cannot be read or written.
     """
     if count < 1:
         raise UserError(f"count must be at least 1, got {count}.")
@@ -265,12 +265,12 @@ def _read_mono(model: UCRSeparator, path: str | Path, mono: bool = False) -> Ten
     """A file as `(time,)`, its channels averaged.
 
     Args:
-        model: whose rate the file must have.
-        path: of the file.
-        mono: refuse more than one channel.
+        model: Whose rate the file must have.
+        path: Path of the file.
+        mono: Refuse more than one channel.
 
     Raises:
-        UserError: if it is not at the model's rate, or not mono where that is asked for: resampled
+        UserError: If it is not at the model's rate, or not mono where that is asked for: resampled
             or averaged, a stem would not be kept as it is.
     """
     wav, rate = read_audio(path)

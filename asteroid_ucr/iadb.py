@@ -27,8 +27,8 @@ def blend(x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
     """x_α = α·x + (1 − α)·noise (Heitz et al. 2023, eq. 1).
 
     Args:
-        x: data `(batch, …)`.
-        noise: of the same shape.
+        x: Data `(batch, …)`.
+        noise: Noise of the same shape.
         alpha: `(batch,)` in [0, 1].
     """
     return torch.lerp(noise.to(x.dtype), x, _like(alpha, x).to(x.dtype))
@@ -38,8 +38,8 @@ def estimate(output: Tensor, x_alpha: Tensor, alpha: Tensor, variant: str = "c")
     """The estimate of x that a network output stands for.
 
     Args:
-        output: what the network gave for `(x_alpha, alpha)`, `(batch, …)`.
-        x_alpha: the blend that it saw.
+        output: What the network gave for `(x_alpha, alpha)`, `(batch, …)`.
+        x_alpha: The blend that it saw.
         alpha: `(batch,)` in [0, 1].
         variant: "c", the output is x itself; "d", it is x − noise.
     """
@@ -61,17 +61,17 @@ def sample(
     squared error. More steps sharpen it towards a sample.
 
     Args:
-        denoiser: maps `(x_alpha, alpha)` to the network's output.
-        noise: the blend to start from, at `alpha_start`, `(batch, …)`.
-        steps: number of network evaluations, at least 1.
-        variant: what the network predicts, "c" or "d".
-        alpha_start: where to start, in [0, 1).
+        denoiser: Maps `(x_alpha, alpha)` to the network's output.
+        noise: The blend to start from, at `alpha_start`, `(batch, …)`.
+        steps: Number of network evaluations, at least 1.
+        variant: What the network predicts, "c" or "d".
+        alpha_start: Where to start, in [0, 1).
 
     Returns:
         The sample at α = 1, shaped like `noise`.
 
     Raises:
-        ValueError: if `steps` or `alpha_start` is out of range.
+        ValueError: If `steps` or `alpha_start` is out of range.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}.")
@@ -97,11 +97,11 @@ def in_windows(denoiser: Denoiser, window: int) -> Denoiser:
     "MultiDiffusion"). Signals that fit into a window pass through as they are.
 
     Args:
-        denoiser: of signals `(batch, …, frames)`; its output has to be an estimate of the data.
-        window: frames that it takes at a time, at least 2.
+        denoiser: Of signals `(batch, …, frames)`; its output has to be an estimate of the data.
+        window: Frames that it takes at a time, at least 2.
 
     Returns:
-        A denoiser of any number of frames. Its memory does not grow but for the signal itself.
+        A denoiser of any number of frames. Its memory use is constant, apart from the signal.
     """
 
     def denoise(x: Tensor, alpha: Tensor) -> Tensor:
@@ -130,11 +130,11 @@ def frame_noise(
     be drawn without those before it. The values do not depend on the device.
 
     Args:
-        channels: of the latents.
-        first: number of the first frame, from the start of the signal; may be negative.
-        frames: how many.
-        seed: any integer.
-        device: where to put it.
+        channels: Channels of the latents.
+        first: Number of the first frame, from the start of the signal; may be negative.
+        frames: Number of frames.
+        seed: Any integer.
+        device: Device of the result.
 
     Returns:
         Noise `(1, channels, frames)`, float32.

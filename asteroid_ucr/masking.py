@@ -45,7 +45,7 @@ def stft(wav: Tensor, sample_rate: int = MASK_RATE) -> Tensor:
 
     Args:
         wav: `(..., time)`.
-        sample_rate: of `wav`, in Hz.
+        sample_rate: Sample rate of `wav`, in Hz.
 
     Returns:
         Complex spectrogram `(..., freq, frames)`, with `1 + time // hop` frames.
@@ -81,7 +81,7 @@ def wiener_masks(power: Tensor, eps: float = 1e-10) -> Tensor:
 
     Args:
         power: `(..., n_src, freq, frames)`, not negative.
-        eps: power below which sources count as equally loud.
+        eps: Power below which sources count as equally loud.
 
     Returns:
         Masks of the same shape, in [0, 1], that sum to one over the sources.
@@ -100,7 +100,7 @@ def apply_masks(wav: Tensor, masks: Tensor, sample_rate: int = MASK_RATE) -> Ten
     Args:
         wav: `(batch, channels, time)`; all channels are filtered alike.
         masks: `(batch, n_src, freq, frames)` on the 24 kHz grid.
-        sample_rate: of `wav`, in Hz.
+        sample_rate: Sample rate of `wav`, in Hz.
 
     Returns:
         Waveforms `(batch, n_src, channels, time)`.

@@ -21,8 +21,8 @@ def mask_law(n_src: int, all_masked: float = 0.5) -> tuple[Tensor, Tensor]:
     """All masks that training draws, and the probability of each.
 
     Args:
-        n_src: number of components.
-        all_masked: probability that all are masked; the other non-empty masks share the rest
+        n_src: Number of components.
+        all_masked: Probability that all are masked; the other non-empty masks share the rest
             equally. With one component there is no other mask, and its probability is 1.
 
     Returns:
@@ -30,7 +30,7 @@ def mask_law(n_src: int, all_masked: float = 0.5) -> tuple[Tensor, Tensor]:
         probabilities `(2 ** n_src − 1,)`, float64, which add up to one.
 
     Raises:
-        ValueError: if `all_masked` is no probability, or there are no components.
+        ValueError: If `all_masked` is not a probability, or there are no components.
     """
     if not 0 <= all_masked <= 1 or n_src < 1:
         raise ValueError(f"all_masked {all_masked} must lie in [0, 1], and n_src {n_src} above 0.")
@@ -60,13 +60,13 @@ class MaskingPrior(nn.Module):
     components side by side, and the mask, constant over a crop, as its time-varying condition.
 
     Args:
-        n_src: number of components.
-        latent_dim: channels of each.
-        widths: channels of the U-Net's levels; the reference (Bindi & Esling 2024) has 64, 128,
+        n_src: Number of components.
+        latent_dim: Channels of each component latent.
+        widths: Channels of the U-Net's levels; the reference (Bindi & Esling 2024) has 64, 128,
             256, 512: 7.8 million parameters for two univariate components.
-        kernel_sizes: of the levels' blocks; odd.
-        frames: length of the crops of its training, and of the windows of its use.
-        embedding_dim: size of the embedding of α.
+        kernel_sizes: Kernel sizes of the levels' blocks; odd.
+        frames: Length of the crops of its training, and of the windows of its use.
+        embedding_dim: Size of the embedding of α.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class MaskingPrior(nn.Module):
         """The network's output for masked components at α and kept ones as they are.
 
         Args:
-            x: standardised, `(batch, n_src, latent_dim, frames)`.
+            x: Standardised, `(batch, n_src, latent_dim, frames)`.
             alpha: `(batch,)` in [0, 1], of the masked components.
             mask: `(batch, n_src)`, True where masked.
 
@@ -135,8 +135,8 @@ class MaskingPrior(nn.Module):
         """Mean squared error over the masked components.
 
         Args:
-            z: component latents, `(batch, n_src, latent_dim, frames)`.
-            noise: standard normal, of the same shape.
+            z: Component latents, `(batch, n_src, latent_dim, frames)`.
+            noise: Standard normal, of the same shape.
             alpha: `(batch,)` in [0, 1].
             mask: `(batch, n_src)`, True where masked; at least one component.
 
@@ -167,13 +167,13 @@ class MaskingPrior(nn.Module):
         signal and windows never disagree (Bar-Tal et al. 2023, "MultiDiffusion", eq. 5).
 
         Args:
-            noise: standard normal, `(batch, n_src, latent_dim, frames)`.
+            noise: Standard normal, `(batch, n_src, latent_dim, frames)`.
             mask: `(batch, n_src)`, True where masked.
-            kept: latents of the kept components, shaped like `noise`; where masked, its values have
+            kept: Latents of the kept components, shaped like `noise`; where masked, its values have
                 no effect. None if all are masked.
-            steps: of the sampler.
-            alpha_start: where to start, in [0, 1); above 0, a variation of `start`.
-            start: component latents of what is varied, shaped like `noise`.
+            steps: Number of sampler steps.
+            alpha_start: Where to start, in [0, 1); above 0, a variation of `start`.
+            start: Component latents of what is varied, shaped like `noise`.
 
         Returns:
             Component latents, shaped like `noise`.

@@ -14,11 +14,11 @@ class Codec(nn.Module, ABC):
     """A frozen map between waveforms and latents.
 
     Attributes:
-        name: what configurations call it.
-        sample_rate: of the waveform, in Hz.
-        hop: samples per latent frame.
-        channels: of the latents.
-        has_power: whether the latents are magnitudes, so that `to_power` and `from_power` exist.
+        name: What configurations call it.
+        sample_rate: Sample rate of the waveform, in Hz.
+        hop: Samples per latent frame.
+        channels: Channels of the latents.
+        has_power: Whether the latents are magnitudes, so that `to_power` and `from_power` exist.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Codec(nn.Module, ABC):
 
         Args:
             latents: `(batch, channels, frames)`.
-            length: of the waveform, in samples.
+            length: Length of the waveform, in samples.
 
         Returns:
             `(batch, freq, 1 + length // hop)`.

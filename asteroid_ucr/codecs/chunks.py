@@ -26,7 +26,7 @@ def run_in_chunks(layers: nn.Sequential, x: Tensor, frames: int = CHUNK_FRAMES) 
     Args:
         layers: `model` of a causal SEANet encoder or decoder.
         x: `(batch, channels, time)`.
-        frames: latent frames of a chunk, besides its past.
+        frames: Latent frames of a chunk, besides its past.
     """
     strides = [_stride(layer) for layer in layers]
     hop = math.prod(down for down, _ in strides)  # input samples of a latent frame
@@ -45,8 +45,8 @@ def past_frames(part: nn.Sequential, hop: int) -> int:
     """Latent frames before an output's own that it depends on, by the convolutions' windows.
 
     Args:
-        part: layers without recurrence.
-        hop: input samples of a latent frame.
+        part: Layers without recurrence.
+        hop: Input samples of a latent frame.
     """
     reach, step = Fraction(0), Fraction(1)  # in input samples
     for layer in part:

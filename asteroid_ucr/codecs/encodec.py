@@ -50,11 +50,11 @@ class EncodecCodec(Codec):
     then in torch hub's cache, which downloads them where it can.
 
     Args:
-        bandwidth: in kbit/s, one of 1.5, 3, 6, 12, 24: latents are the sum of that many codebooks'
+        bandwidth: In kbit/s, one of 1.5, 3, 6, 12, 24: latents are the sum of that many codebooks'
             entries. 0 gives the encoder's own, un-quantised latents.
-        codec_dir: folder that holds the published file, or a Hugging Face checkpoint of it
+        codec_dir: Folder that holds the published file, or a Hugging Face checkpoint of it
             (`facebook/encodec_24khz`: config.json with model.safetensors or pytorch_model.bin).
-        weights: a state dict of the same architecture, used instead of the published weights;
+        weights: A state dict of the same architecture, used instead of the published weights;
             with the names of `encodec` or of `transformers`.
     """
 
@@ -126,10 +126,10 @@ def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
     """Loads the published 24 kHz model; verifies the checksum of Meta's own file.
 
     Args:
-        codec_dir: folder of that file, or a Hugging Face checkpoint of the same model.
+        codec_dir: Folder of that file, or a Hugging Face checkpoint of the same model.
 
     Raises:
-        UserError: if the weights are neither there nor to be had, or the file is damaged.
+        UserError: If the weights are neither there nor to be had, or the file is damaged.
     """
     folder = codec_dir or os.environ.get("ASTEROID_UCR_CODEC_DIR")
     where = Path(folder) if folder else Path(torch.hub.get_dir()) / "checkpoints"
@@ -161,11 +161,11 @@ def load_weights(path: str | Path) -> EncodecModel:
     """Loads weights of the published model's architecture.
 
     Args:
-        path: of a state dict, with the names of `encodec` or of Hugging Face's `transformers`, or
+        path: Of a state dict, with the names of `encodec` or of Hugging Face's `transformers`, or
             of a folder in the latter's layout.
 
     Raises:
-        UserError: if the file is missing or does not fit.
+        UserError: If the file is missing or does not fit.
     """
     file = huggingface_file(path) or Path(path)
     if not file.is_file():

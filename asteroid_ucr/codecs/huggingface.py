@@ -48,7 +48,7 @@ _NORM = (
 
 
 def huggingface_file(path: str | Path) -> Path | None:
-    """The weights of a folder that `transformers` would load, or None if it is none."""
+    """The weights of a folder that `transformers` would load, or None if it is not such a folder."""
     folder = Path(path)
     if not (folder / "config.json").is_file():
         return None
@@ -71,11 +71,11 @@ def read_huggingface(path: str | Path) -> dict[str, Tensor]:
     """Reads a checkpoint's weights, and checks the config.json beside it, if there is one.
 
     Args:
-        path: of `model.safetensors` or `pytorch_model.bin`.
+        path: Path of `model.safetensors` or `pytorch_model.bin`.
 
     Raises:
-        UserError: if config.json describes another model.
-        OSError, RuntimeError, ValueError: if the file cannot be read.
+        UserError: If config.json describes another model.
+        OSError, RuntimeError, ValueError: If the file cannot be read.
     """
     path = Path(path)
     config = path.parent / "config.json"
@@ -98,11 +98,11 @@ def from_huggingface(
     """Renames the weights of a `transformers` checkpoint to those of `encodec`.
 
     Args:
-        state: of `transformers.EncodecModel`.
-        expected: state dict of `encodec.EncodecModel`, for its names and shapes.
+        state: Of `transformers.EncodecModel`.
+        expected: State dict of `encodec.EncodecModel`, for its names and shapes.
 
     Raises:
-        ValueError: if a weight is missing, left over, or of another shape.
+        ValueError: If a weight is missing, left over, or of another shape.
     """
     named = {}
     for key, value in state.items():
@@ -120,5 +120,5 @@ def from_huggingface(
             )
         converted[key] = named.pop(name)
     if named:
-        raise ValueError(f"{min(named)} is no weight of EnCodec 24 kHz")
+        raise ValueError(f"{min(named)} is not a weight of EnCodec 24 kHz")
     return converted

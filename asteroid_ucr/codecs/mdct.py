@@ -16,8 +16,8 @@ from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 class MdctCodec(Codec):
     """Lowest MDCT coefficients of 27 ms sine windows, 75 frames/s (Princen & Bradley 1986).
 
-    It has EnCodec's shape (24 kHz, 128 channels, 75 frames/s), needs no weights and no training, and
-    its latents are linear in the waveform. With all 320 coefficients the decoder gives the
+    It has EnCodec's shape (24 kHz, 128 channels, 75 frames/s), needs no weights and no training,
+    and its latents are linear in the waveform. With all 320 coefficients the decoder gives the
     waveform back; 128 of them keep what lies below 4.8 kHz.
 
     Args:

@@ -25,10 +25,10 @@ class MelCodec(Codec):
     phase: `decode` estimates one (fast Griffin-Lim, Perraudin et al. 2013), which is audible.
 
     Args:
-        bands: number of mel bands (Slaney's scale, 0 to 12 kHz).
-        exponent: latents are power to this exponent; 0.15 is magnitude to the 0.3, the usual
+        bands: Number of mel bands (Slaney's scale, 0 to 12 kHz).
+        exponent: Latents are power to this exponent; 0.15 is magnitude to the 0.3, the usual
             compression of speech enhancement, close to loudness.
-        iterations: of Griffin-Lim.
+        iterations: Iterations of Griffin-Lim.
     """
 
     name = "mel"

@@ -19,7 +19,7 @@ class TimeEmbedding(nn.Module):
     """Embeds α: sinusoids at geometrically spaced frequencies, then a two-layer perceptron.
 
     Args:
-        dim: size of the embedding, even.
+        dim: Size of the embedding, even.
     """
 
     def __init__(self, dim: int):
@@ -39,11 +39,11 @@ class ResidualBlock(nn.Module):
     """Two convolutions with pre-activation, FiLM between them, and a shortcut.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        kernel_size: odd, so that the number of frames stays.
-        embedding_dim: size of the vector that FiLM reads (Perez et al. 2018); None for no FiLM.
-        condition_channels: channels of a time-varying condition concatenated to the input.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Kernel size, odd, so that the number of frames stays.
+        embedding_dim: Size of the vector that FiLM reads (Perez et al. 2018); None for no FiLM.
+        condition_channels: Channels of a time-varying condition concatenated to the input.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
         """`(batch, in_channels, frames)` to `(batch, out_channels, frames)`.
 
         Args:
-            x: input.
+            x: Input.
             embedding: `(batch, embedding_dim)`, needed with FiLM.
             condition: `(batch, condition_channels, frames)`, needed if there are such channels.
         """
@@ -93,8 +93,8 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention over frames, with a residual connection.
 
     Args:
-        channels: of input and output.
-        heads: number of heads; divides `channels`.
+        channels: Channels of input and output.
+        heads: Number of heads; divides `channels`.
     """
 
     def __init__(self, channels: int, heads: int = 8):

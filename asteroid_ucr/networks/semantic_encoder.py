@@ -32,11 +32,11 @@ class SemanticEncoder(nn.Module):
     Each component has an encoder of its own, a tower.
 
     Args:
-        channels: of the codec's latents.
-        n_src: number of components.
-        latent_dim: channels of each component latent; 1 is the paper's "univariate".
-        widths: channels of the stages; the reference has 256, 512 (Bindi & Esling 2024).
-        kernel_size: odd.
+        channels: Channels of the codec's latents.
+        n_src: Number of components.
+        latent_dim: Channels of each component latent component latent; 1 is the paper's "univariate".
+        widths: Channels of the stages; the reference has 256, 512 (Bindi & Esling 2024).
+        kernel_size: Kernel size, odd.
     """
 
     def __init__(

@@ -21,14 +21,14 @@ class UNet1d(nn.Module):
     padded to a multiple of the total stride by repeating its last frame, and the output is cropped.
 
     Args:
-        channels: of input and output.
-        condition_channels: of the condition.
-        widths: channels of each level, from the top down. The reference (Bindi & Esling 2024)
+        channels: Channels of input and output.
+        condition_channels: Channels of the condition.
+        widths: Channels of each level, from the top down. The reference (Bindi & Esling 2024)
             has 128, 256, 256, 512 behind 128 input channels.
-        kernel_sizes: of each level's blocks; odd.
-        embedding_dim: size of the embedding of α; None leaves α out, so that the network must do
+        kernel_sizes: Kernel sizes of each level's blocks; odd.
+        embedding_dim: Size of the embedding of α; None leaves α out, so that the network must do
             without it, as the authors' published code does by mistake.
-        heads: attention heads at the deepest level.
+        heads: Attention heads at the deepest level.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class UNet1d(nn.Module):
         """Denoises.
 
         Args:
-            x: blend x_α, `(batch, channels, frames)`.
+            x: Blend x_α, `(batch, channels, frames)`.
             alpha: `(batch,)` in [0, 1].
             condition: `(batch, condition_channels, frames)`.
 

@@ -32,7 +32,7 @@ def make_folder(path: str | Path) -> Path:
     """Creates a folder and its parents.
 
     Raises:
-        UserError: if the folder cannot be created.
+        UserError: If the folder cannot be created.
     """
     folder = Path(path)
     try:
@@ -49,7 +49,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, since audio and plotting libraries choose the format by it.
 
     Raises:
-        UserError: if the folder cannot be created or the file cannot be written.
+        UserError: If the folder cannot be created or the file cannot be written.
     """
     target = Path(path)
     make_folder(target.parent)

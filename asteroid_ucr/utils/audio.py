@@ -33,13 +33,13 @@ def open_audio(path: str | Path) -> Iterator[sf.SoundFile]:
     """Opens a sound file for reading in pieces, decoding it through ffmpeg where needed.
 
     Args:
-        path: any file that soundfile or ffmpeg reads.
+        path: Any file that soundfile or ffmpeg reads.
 
     Yields:
         An open `soundfile.SoundFile` that holds at least one sample per channel.
 
     Raises:
-        UserError: if the file is missing, is not audio, or is empty.
+        UserError: If the file is missing, is not audio, or is empty.
     """
     path = Path(path)
     if path.is_dir():
@@ -79,7 +79,7 @@ def check_samples(samples: np.ndarray, path: str | Path) -> None:
     """Refuses samples that are not finite.
 
     Raises:
-        UserError: if there are NaN or infinite samples.
+        UserError: If there are NaN or infinite samples.
     """
     if not np.isfinite(samples).all():
         raise UserError(f"{path} contains NaN or infinite samples: export it again.")
@@ -95,17 +95,17 @@ def read_audio(
     """Reads an audio file, or a part of it, into memory.
 
     Args:
-        path: any file that soundfile or ffmpeg reads.
-        sample_rate: rate to resample to, in Hz; None keeps the file's own.
-        mono: average the channels.
-        start: first sample frame to read, at the file's own rate.
-        frames: number of sample frames to read, at the file's own rate; −1 reads to the end.
+        path: Any file that soundfile or ffmpeg reads.
+        sample_rate: Rate to resample to, in Hz; None keeps the file's own.
+        mono: Average the channels.
+        start: First sample frame to read, at the file's own rate.
+        frames: Number of sample frames to read, at the file's own rate; −1 reads to the end.
 
     Returns:
         The waveform `(channels, time)`, float32 with full scale at ±1, and its sample rate in Hz.
 
     Raises:
-        UserError: if the file is missing, is not audio, is empty or holds NaN.
+        UserError: If the file is missing, is not audio, is empty or holds NaN.
     """
     with open_audio(path) as file:
         file.seek(min(start, file.frames))
@@ -156,13 +156,13 @@ def write_audio(
     Wav files are 16-bit PCM; 32-bit float where a sample exceeds full scale. Flac files are 16-bit.
 
     Args:
-        path: target; its ending (.wav or .flac) chooses the format.
+        path: Target; its ending (.wav or .flac) chooses the format.
         wav: `(channels, time)` or `(time,)`, full scale at ±1.
-        sample_rate: in Hz.
-        subtype: libsndfile's name of another sample format, such as "FLOAT".
+        sample_rate: Sample rate in Hz.
+        subtype: Libsndfile's name of another sample format, such as "FLOAT".
 
     Raises:
-        UserError: if the file cannot be written.
+        UserError: If the file cannot be written.
     """
     samples = torch.atleast_2d(wav.detach().cpu().float()).numpy().T
     peak = float(np.abs(samples).max(initial=0.0))

@@ -27,11 +27,11 @@ def gflop_per_second(
     functions are not. The count runs on the CPU, on a copy of the model.
 
     Args:
-        model: any model.
-        sample_rate: of its input, in Hz.
-        run: calls the model on waveforms `(1, channels, time)`.
-        channels: of the input.
-        seconds: of noise to run on.
+        model: Any model.
+        sample_rate: Sample rate of its input, in Hz.
+        run: Calls the model on waveforms `(1, channels, time)`.
+        channels: Channels of the input.
+        seconds: Length of the noise to run on.
 
     Returns:
         GFLOP per second of audio.

@@ -13,7 +13,7 @@ def generator_for(*numbers: int) -> torch.Generator:
     collide; numpy's `SeedSequence` hashes them instead.
 
     Args:
-        *numbers: integers; negative ones are taken modulo 2³².
+        *numbers: Integers; negative ones are taken modulo 2³².
     """
     sequence = np.random.SeedSequence([number % 2**32 for number in numbers])
     return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
