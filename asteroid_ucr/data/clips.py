@@ -80,7 +80,7 @@ def slakh_clips(
         Clips of `round(seconds * sample_rate)` samples.
 
     Raises:
-        UserError: if the folder is no Slakh tree, or no track has all the sources.
+        UserError: If the folder is not a Slakh tree, or no track has all the sources.
     """
     length = round(seconds * sample_rate)
     found = False
@@ -142,8 +142,8 @@ def folder_clips(
     """Reads clips stored as `CLIP/{mix.wav, drums.wav, …}`.
 
     The mixture is `mix.wav` where there is one, else the sum of the sources. Clip folders without
-    all of the sources are passed over, and so are those that hold further sources of Slakh's
-    (a mixture of three is no mixture of two); files named `SOURCE_*.wav` do not count.
+    all of the sources are skipped, and so are those that hold further sources; files named
+    `SOURCE_*.wav` do not count.
 
     Args:
         folder: one clip's folder, or a folder of them.
@@ -154,7 +154,7 @@ def folder_clips(
         Clips, sorted by name; multi-channel files are averaged to mono.
 
     Raises:
-        UserError: if no clip has all the sources, or a file cannot be read.
+        UserError: If no clip has all the sources, or a file cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():

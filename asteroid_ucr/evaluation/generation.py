@@ -48,14 +48,14 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     """Generates with `exp_dir/best_model.pth`, and evaluates what it generates.
 
     Args:
-        config: the recipe's configuration.
-        exp_dir: the experiment's folder, which receives the results.
+        config: Configuration of the recipe.
+        exp_dir: Folder of the experiment, which receives the results.
 
     Returns:
         What `evaluate_generation` returns.
 
     Raises:
-        UserError: if there is no model with a prior, or the data cannot be used.
+        UserError: If the folder has no model with a prior, or the data cannot be used.
     """
     data, settings = config.data, config.generation
     options = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
