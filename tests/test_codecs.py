@@ -274,7 +274,7 @@ def test_other_checkpoints_of_that_layout_are_refused(encodec_state, tmp_path):
     refused("sampling_rate 48000.*facebook/encodec_24khz", state, sampling_rate=48_000)
     refused("model_type mimi", state, model_type="mimi")
     refused("conv.bias is missing", {k: v for k, v in state.items() if k != bias})
-    refused("more is no weight", {**state, "more": torch.zeros(1)})
+    refused("more is not a weight", {**state, "more": torch.zeros(1)})
     refused(r"has shape \(2,\), not \(1,\)", {**state, bias: torch.zeros(2)})
     (tmp_path / "model.safetensors").write_bytes(b"short")
     with pytest.raises(UserError, match="not a state dict of EnCodec"):

@@ -80,7 +80,7 @@ def test_bad_models_are_refused(tmp_path):
         model(torch.zeros(1, 2, 100))
     with pytest.raises(ValueError, match="each output"):
         model.assign([0, 2])
-    with pytest.raises(UserError, match="holds a ConvTasNetSeparator, no UCRSeparator"):
+    with pytest.raises(UserError, match="holds a ConvTasNetSeparator, not a UCRSeparator"):
         UCRSeparator.from_pretrained(model.serialize())
     torch.save(model.serialize(), tmp_path / "best_model.pth")
     with pytest.raises(UserError, match="not a trained baseline"):

@@ -48,7 +48,7 @@ _NORM = (
 
 
 def huggingface_file(path: str | Path) -> Path | None:
-    """The weights of a folder that `transformers` would load, or None if it is not such a folder."""
+    """The weights of a folder that `transformers` would load, or None for another folder."""
     folder = Path(path)
     if not (folder / "config.json").is_file():
         return None

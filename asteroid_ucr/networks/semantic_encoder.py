@@ -34,7 +34,7 @@ class SemanticEncoder(nn.Module):
     Args:
         channels: Channels of the codec's latents.
         n_src: Number of components.
-        latent_dim: Channels of each component latent component latent; 1 is the paper's "univariate".
+        latent_dim: Channels of each component latent; 1 is the paper's "univariate".
         widths: Channels of the stages; the reference has 256, 512 (Bindi & Esling 2024).
         kernel_size: Kernel size, odd.
     """
