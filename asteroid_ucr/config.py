@@ -161,7 +161,7 @@ class DecompositionTrainingConfig(TrainingConfig):
     init: str | None = None
     solo_share: float = 0.0
     solo_frames: int = 80
-    mask_weight: float = 8.0
+    mask_weight: float = 3.3
 
 
 @dataclass

@@ -267,6 +267,21 @@ def test_mask_loss_is_the_energy_that_masks_misplace():
     assert float(mask_loss(CODEC, louder, components, mixture)) < 1e-6
     swapped = mask_loss(CODEC, components.flip(1), components, mixture)
     power = CODEC.to_power(components)
-    share = power[:, 0] / power.sum(1)
-    weight = power.sum(1) / power.sum(1).mean((1, 2), keepdim=True)
-    assert float(swapped) == pytest.approx(float((weight * (2 * share - 1) ** 2).mean()), rel=1e-3)
+    error = (2 * power[:, 0] / power.sum(1) - 1).abs()
+    energy, loud = power.sum(1) * CODEC.widths, power.sum(1) ** 0.3
+    misplaced, soft = (
+        2 * (w * e).sum((1, 2)) / w.sum((1, 2)) for w, e in ((energy, error**2), (loud, error))
+    )
+    expected = misplaced + 0.2 * torch.log1p(1e4 * misplaced) + 0.3 * soft
+    assert float(swapped) == pytest.approx(float(expected.mean()), rel=1e-3)
+
+
+def test_every_other_item_forgives_estimates_of_silent_components():
+    components = CODEC.from_power(torch.rand(2, 3, 128, 10) * 100)
+    components[:, 2] = 0
+    mixture = CODEC.from_power(CODEC.to_power(components).sum(1))
+    estimates = components.clone()
+    estimates[:, 2] = estimates[:, 0]
+    assert float(mask_loss(CODEC, estimates[:1], components[:1], mixture[:1])) < 1e-3
+    both = float(mask_loss(CODEC, estimates, components, mixture))
+    assert both > 0.1  # the second item is not forgiven

@@ -18,7 +18,8 @@ class Codec(nn.Module, ABC):
         sample_rate: Sample rate of the waveform, in Hz.
         hop: Samples per latent frame.
         channels: Channels of the latents.
-        has_power: Whether the latents are magnitudes, so that `to_power` and `from_power` exist.
+        has_power: Whether the latents are magnitudes, so that `to_power` and `from_power` exist,
+            and `widths`, the frequency bins that each channel stands for, `(channels, 1)`.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Codec(nn.Module, ABC):
     hop: int
     channels: int
     has_power: bool = False
+    widths: Tensor
 
     @property
     def frame_rate(self) -> float:

@@ -43,6 +43,7 @@ class MelCodec(Codec):
         self.iterations = iterations
         weights = librosa.filters.mel(sr=MASK_RATE, n_fft=MASK_FFT, n_mels=bands, norm=None)
         weights = torch.from_numpy(weights)
+        self.register_buffer("widths", weights.sum(1, keepdim=True), persistent=False)
         # Mean power in the band, so that a band's width does not set its level …
         self.register_buffer("analysis", weights / weights.sum(1, keepdim=True), persistent=False)
         # … and back: each bin takes the mean of the bands that cover it.

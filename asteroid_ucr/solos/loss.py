@@ -33,11 +33,13 @@ def solo_loss(
 
 
 def mask_loss(codec: Codec, estimates: Tensor, components: Tensor, mixture: Tensor) -> Tensor:
-    """Error of the soft masks made from the estimates, weighted by energy.
+    """Error of the soft masks made from the estimates.
 
-    Separation uses each estimate's share of their total power. A wrong share is as loud as the
-    mixture there: the loss is the mean of P·(mask − true mask)², where P is the mixture's power
-    divided by its mean over the item.
+    Separation uses each estimate's share of their total power. Three terms add up: the share of the
+    mixture's energy that the masks misplace, its logarithm, which SI-SDR counts and which keeps
+    items that are nearly right in play, and the masks' absolute error weighted by loudness, for
+    what is soft. In every other item the estimates of components that are silent are left out of
+    the masks, since users name the sources that there are.
 
     Args:
         codec: Codec whose latents have power.
@@ -48,10 +50,20 @@ def mask_loss(codec: Codec, estimates: Tensor, components: Tensor, mixture: Tens
     Returns:
         A scalar, 0 for perfect masks.
     """
-    power = codec.to_power(mixture).clamp(min=0)[:, None]
-    weight = power / power.mean((-2, -1), keepdim=True).clamp(min=_EPS)
-    error = _shares(codec.to_power(estimates)) - _shares(codec.to_power(components))
-    return (weight * error.square()).mean()
+    power, parts = codec.to_power(mixture).clamp(min=0)[:, None], codec.to_power(components)
+    silent = parts.mean((2, 3)) < _EPS / 100
+    silent = silent & ~silent.all(1, keepdim=True)
+    silent[1::2] = False
+    kept = (~silent)[..., None, None]
+    error = _shares(codec.to_power(estimates) * kept) - _shares(parts)
+    misplaced = _mean(error.square(), power * codec.widths)
+    soft = _mean(error.abs(), power**0.3)
+    return (misplaced + 0.2 * torch.log1p(1e4 * misplaced) + 0.3 * soft).mean()
+
+
+def _mean(error: Tensor, weight: Tensor) -> Tensor:
+    """Sum over components of the weighted mean error of each item, `(batch,)`."""
+    return (weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp(min=_EPS)
 
 
 def _shares(power: Tensor) -> Tensor:

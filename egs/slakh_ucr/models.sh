@@ -7,7 +7,7 @@
 #   0  composes and renders songs; each stem draws one of the soundfonts
 #   1  caches the mixtures, and finds solos in them by taggers
 #   2  trains a first model on these
-#   3  finds better solos with the first model's help
+#   3  finds better solos with the first model's help, and separates all mixtures by it
 #   4  trains the model of three sources, and selects those of two
 #   5  trains a masking prior for each
 #   6  scores them on songs of another seed, and writes them with their cards
@@ -34,7 +34,7 @@ soundfonts=
 songs=1000
 seconds=30
 options=
-first_steps=800
+first_steps=2000
 clips=
 commit=
 out=exp/bundled/models
@@ -51,6 +51,7 @@ run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $
 
 config=(--config local/bundled.yml)
 exp=exp/bundled
+estimates=(--data.estimates data/bundled_estimates)
 models=(drums-bass drums-piano bass-piano drums-piano-bass)
 # The sources of a model, as the value of an option.
 sources() { echo "[${1//-/, }]"; }
@@ -76,13 +77,15 @@ if run 2 "first model"; then
     --training.steps "$first_steps" --exp_dir "$exp/first"
 fi
 
-if run 3 "better solos"; then
+if run 3 "better solos and estimates"; then
   [ -d data/bundled_solos ] || ucr solos "${config[@]}" --teacher "$exp/first"
+  ucr estimates "${config[@]}" "${estimates[@]}" --teacher "$exp/first"
 fi
 
 if run 4 "training"; then
   # shellcheck disable=SC2086
-  ucr train ucr "${config[@]}" $options --exp_dir "$exp/drums-piano-bass"
+  ucr train ucr "${config[@]}" "${estimates[@]}" --training.init "$exp/first" $options \
+    --exp_dir "$exp/drums-piano-bass"
   for model in "${models[@]:0:3}"; do
     # shellcheck disable=SC2086
     ucr select "$exp/drums-piano-bass" --sources ${model//-/ } -o "$exp/$model"
