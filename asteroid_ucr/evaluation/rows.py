@@ -231,7 +231,7 @@ def _on_clip(method: Callable[[Tensor, int, Sequence[str]], Tensor]) -> Callable
 
 def _encode(codec: Codec, wavs: Tensor) -> Tensor:
     """Latents of `(n_src, time)`, on the codec's device."""
-    device = next(chain(codec.parameters(), codec.buffers())).device
+    device = next(chain(codec.parameters(), codec.buffers()), torch.empty(0)).device
     return codec.encode(wavs[:, None].to(device))
 
 
