@@ -210,7 +210,11 @@ def evaluate_generation(arguments: Sequence[str]) -> None:
 
 @step
 def cards(arguments: Sequence[str]) -> None:
-    """Score trained models, and write them with their cards as the package bundles them."""
+    """Score trained models, and write them with their cards as the package bundles them.
+
+    Writes a file and a card for each model, and one file, bundled.safetensors, for all of them.
+    """
+    from asteroid_ucr.base import write_bundle
     from asteroid_ucr.reports.cards import write_model
     from asteroid_ucr.separator import UCRSeparator
 
@@ -227,9 +231,10 @@ def cards(arguments: Sequence[str]) -> None:
     head = ["git", "rev-parse", "--short", "HEAD"]
     found = subprocess.run(head, cwd=Path(__file__).parent, capture_output=True, text=True)
     trained = yaml.safe_load((options.exp_dir / options.trained / "conf.yml").read_text())
-    for name in options.models:
+    models = {name: UCRSeparator.from_pretrained(options.exp_dir / name) for name in options.models}
+    for name, model in models.items():
         card = write_model(
-            UCRSeparator.from_pretrained(options.exp_dir / name),
+            model,
             {**trained, "evaluation": vars(config.evaluation)},
             options.out / name,
             options.exp_dir / "scores",
@@ -239,6 +244,7 @@ def cards(arguments: Sequence[str]) -> None:
             options.commit or found.stdout.strip() or "unknown",
         )
         print(f"wrote {card}")
+    write_bundle(models, options.out / "bundled.safetensors")
 
 
 def _parser(name: str, model: type = ModelConfig) -> Any:
