@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pretty_midi
 import pytest
@@ -132,6 +133,8 @@ def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
         build(foreign, songs=2, seconds=3.0)
     with pytest.raises(UserError, match="is a file"):
         build(foreign / "thesis.txt", songs=2, seconds=3.0)
+    with pytest.raises(UserError, match="Cannot write"):
+        build(foreign / "thesis.txt" / "songs", songs=2, seconds=3.0)
     (out / "minislakh.json").write_text("{")
     with pytest.raises(UserError, match=r"minislakh\.json"):
         build(out, songs=2, seconds=3.0)
@@ -144,6 +147,27 @@ def test_numbers_out_of_range(tmp_path: Path, bad: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(bad))}"):
         build(tmp_path / "songs", **bad)
     assert not (tmp_path / "songs").exists()
+
+
+def test_bass_and_piano_of_a_song_are_in_one_key(collection: Path) -> None:
+    """Their chroma agree within songs, and not across songs."""
+
+    def chroma(wave: np.ndarray) -> np.ndarray:
+        low = librosa.resample(wave, orig_sr=SAMPLE_RATE, target_sr=11025)
+        power = np.abs(librosa.stft(low, n_fft=8192, hop_length=2756)) ** 2
+        found = np.sqrt(librosa.feature.chroma_stft(S=power, sr=11025, norm=None, tuning=0.0))
+        found -= found.mean(0)
+        return found / np.maximum(np.linalg.norm(found, axis=0), 1e-2 * np.abs(found).max())
+
+    pairs = []
+    for track in load_tracks(collection, "train", sources=CORE):
+        both = read_sources(track, ["bass", "piano"], SAMPLE_RATE).references.numpy()
+        pairs.append([chroma(wave) for wave in both])
+    agreement = np.array([[np.mean((b * p).sum(0)) for _, p in pairs] for b, _ in pairs])
+    same = np.diag(agreement)
+    others = (agreement.sum(1) - same) / (len(pairs) - 1)
+    assert same.mean() > 0.2 and abs(others.mean()) < 0.07
+    assert (same > others).mean() > 0.8
 
 
 def si_sdr(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

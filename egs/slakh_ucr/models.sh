@@ -4,7 +4,7 @@
 #   bash egs/slakh_ucr/models.sh --soundfonts "FluidR3_GM.sf2 MuseScore_General_Full.sf3"
 #
 # Stages
-#   0  composes and renders songs; each stem draws one of the soundfonts
+#   0  composes and renders songs; each stem draws one of the sounds
 #   1  caches the mixtures, and finds solos in them by taggers
 #   2  trains a first model on these
 #   3  finds better solos with the first model's help, and separates all mixtures by it
@@ -14,7 +14,7 @@
 #
 # Options
 #   --stage N, --stop_stage M   first and last stage to run
-#   --soundfonts "FILES"        to render with, besides the one that comes with pretty_midi
+#   --soundfonts "FILES"        and folders of Hydrogen drum kits, besides pretty_midi's
 #   --songs N, --seconds N      of the training collection
 #   --options "--a.b 1 …"       overrides of local/bundled.yml, for stages 2 to 5
 #   --first_steps N             steps of the first model
@@ -60,7 +60,7 @@ if run 0 "songs"; then
   fonts=("$("$python" -c 'from asteroid_ucr.minislakh.sounds import default_soundfont as f; print(f())')")
   for font in $soundfonts; do fonts+=("$(absolute "$font")"); done
   ucr minislakh --out data/bundled --seed 1 --songs "$songs" \
-    --seconds "$seconds" --soundfont "${fonts[@]}"
+    --seconds "$seconds" --varied --soundfont "${fonts[@]}"
 fi
 
 if run 1 "mixtures and first solos"; then
