@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from asteroid_ucr import UCRSeparator, UserError, __version__
+from asteroid_ucr import UserError, __version__
+from asteroid_ucr.config import load_model
 from asteroid_ucr.generator import STEPS as PRIOR_STEPS
 from asteroid_ucr.recipe import STEPS
 from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
-from asteroid_ucr.utils.device import pick_device
 
 
 class Parser(argparse.ArgumentParser):
@@ -171,17 +171,6 @@ def build_parser() -> Parser:
 def _add_device(add: Any) -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--codec_dir", help="folder of the codec's published weights")
-
-
-def load_model(name: str, device: str, codec_dir: str | None = None) -> UCRSeparator:
-    """Loads a model onto a device.
-
-    Raises:
-        UserError: if there is no such model or device.
-    """
-    target = pick_device(device)
-    options = {"codec_dir": codec_dir} if codec_dir else {}
-    return UCRSeparator.from_pretrained(name, **options).to(target)
 
 
 def expand(names: Sequence[str]) -> list[Path]:

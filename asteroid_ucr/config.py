@@ -12,10 +12,10 @@ from typing import Any, Literal, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from asteroid_ucr.base import SeparatorModel, load_checkpoint
 from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.data.cache import LatentCache, StemCache
 from asteroid_ucr.data.encode import encode_split, latent_metadata, stem_metadata, store_stems
+from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
@@ -221,7 +221,6 @@ class EvaluationConfig:
         seeds: Seeds of the sampler's noise.
         bss_eval: Also compute BSS-eval v4, which takes most of the time.
         examples: Clips to write as audio.
-        workers: Processes that compute scores.
     """
 
     segment_seconds: float = 7.0
@@ -230,7 +229,6 @@ class EvaluationConfig:
     seeds: list[int] = field(default_factory=lambda: [0])
     bss_eval: bool = True
     examples: int = 4
-    workers: int = 2
 
 
 @dataclass
@@ -344,22 +342,20 @@ def open_cache(
 
 def load_model(
     name: str | Path, device: str = "auto", codec_dir: str | None = None
-) -> SeparatorModel:
+) -> UCRSeparator:
     """Loads a model, ready to separate.
 
     Args:
         name: Bundled name, file, experiment folder or Hugging Face id.
-        device: "auto" takes a GPU if there is one.
+        device: Name of the device; "auto" takes a GPU if there is one.
         codec_dir: Folder of the codec's weights, for models whose codec has weights.
 
     Raises:
-        UserError: If the model does not exist, or its codec's weights are missing.
+        UserError: If the model or the device does not exist, or the codec's weights are missing.
     """
-    stored = load_checkpoint(name)
-    weights = stored["model_args"].get("codec") == "encodec_24khz" and codec_dir is not None
-    options = {"codec_dir": codec_dir} if weights else {}
-    model = SeparatorModel.from_pretrained(stored, **options)
-    return model.to(pick_device(device))
+    target = pick_device(device)
+    options = {"codec_dir": codec_dir} if codec_dir else {}
+    return UCRSeparator.from_pretrained(name, **options).to(target)
 
 
 def record_config(sections: dict[str, Any], path: Path, resuming: bool) -> None:

@@ -159,7 +159,7 @@ def evaluate_runs(arguments: Sequence[str]) -> None:
     )
     validation = list(clips("validation"))
     runs = [f"seed{run}" for run in options.runs]
-    local = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
+    local = {"codec_dir": config.codec.dir} if config.codec.dir else {}
     models = assign_runs(options.exp_dir, runs, validation, **local)
     compare = _trained_baselines(options.exp_dir, options.compare)
     extra = trained_rows(compare, data.sources, validation)
@@ -174,8 +174,7 @@ def evaluate_runs(arguments: Sequence[str]) -> None:
         settings.seeds,
         settings.bss_eval,
         settings.examples,
-        settings.workers,
-        extra,
+        extra_rows=extra,
     )
     print_results(results)
 

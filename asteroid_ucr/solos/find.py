@@ -1,23 +1,21 @@
 """Finds passages in which one instrument plays alone, in mixtures whose instruments are named.
 
-A corpus of mixtures comes in kinds, such as drums with bass, drums with piano, and bass with piano.
-Which instruments a mixture has is known by name; stems are not. Music pauses: where the drums pause
-in a mixture of drums and bass, the bass plays alone. Pauses are found in rounds:
+A corpus has several kinds of mixtures, such as drums with bass, drums with piano, and bass with
+piano. The names of a mixture's instruments are known; its stems are not. Where the drums pause in a
+mixture of drums and bass, the bass plays alone. Pauses are found in rounds:
 
-1. A tagger for each instrument learns to tell windows of the kind of mixtures that lacks it from
-   those of the kinds that have it.
-2. In a mixture of A and B, windows in which A's tagger is surest that A is absent are taken for
-   solos of B.
-3. Taggers learn anew from what was found: windows of mixtures that lack an instrument, with and
-   without one of its solos added to them. So on for some rounds.
+1. For each instrument, a tagger learns to tell windows of mixtures that have it from windows of
+   mixtures that lack it.
+2. In mixtures of A and B, the windows in which A's tagger is most confident that A is absent are
+   taken as solos of B.
+3. The taggers are trained again, on windows of mixtures that lack an instrument, with and without
+   one of its solos added. Steps 2 and 3 are repeated.
 
-In the end, of the kinds that have B, the one is used whose tagger is surest.
+In the end, for each instrument, the kind of mixture with the most confident tagger is kept.
 
-A model that learnt from such solos hears more than a tagger. Given one, windows are ranked by both,
-by how sure A's tagger is and by how little of the window's energy the model gives to A; those to
-which it gives more than a few percent are dropped, of every kind of mixtures.
-
-The names also say which component of a model is which instrument.
+A model that was trained on such solos hears more than a tagger does. If one is given, windows of
+all kinds are ranked by the tagger's confidence and by the share of the energy that the model gives
+to the instrument that should pause; windows with more than a few percent of it are dropped.
 """
 
 from __future__ import annotations
@@ -41,15 +39,15 @@ from asteroid_ucr.utils.errors import UserError
 if TYPE_CHECKING:
     from asteroid_ucr.separator import UCRSeparator
 
-WINDOW, HOP = 96, 24  # frames: 1.3 s holds a beat, and pauses are rarely much shorter
+WINDOW, HOP = 96, 24  # frames: 1.3 s holds a beat, and pauses are rarely shorter
 BANDS = 32
-ROUNDS, DRAWS = 6, 1500  # rounds of taggers; windows of each class that a tagger learns from
-SHARE = 0.02  # of a kind's windows that are taken for an instrument's solos
-MODEL_SHARE = 0.05  # the same, at most, where a model helps to tell them
-MOST_ENERGY = 0.06  # of a solo that a model may give to the instrument that should pause
+ROUNDS, DRAWS = 6, 1500  # rounds of training taggers; windows of each class
+SHARE = 0.02  # share of a kind's windows that are taken as an instrument's solos
+MODEL_SHARE = 0.05  # the largest such share if a model helps
+MOST_ENERGY = 0.06  # largest share of energy of the instrument that should pause
 FEWEST_SOLOS = 20
-_GAIN_DB = (-12.0, 8.0)  # of a solo that is added to a window, relative to the window
-_QUIET = 0.02  # mean latent below which a window is taken for silence
+_GAIN_DB = (-12.0, 8.0)  # level of an added solo relative to the window
+_QUIET = 0.02  # windows with a lower mean latent count as silence
 
 Kind = tuple[str, ...]
 
@@ -59,9 +57,9 @@ class Window:
     """A passage of `WINDOW` latent frames.
 
     Attributes:
-        kind: instruments of the mixture that it is of.
-        track: name of the track.
-        start: first frame.
+        kind: Instruments of the mixture.
+        track: Name of the track.
+        start: First frame.
     """
 
     kind: Kind
@@ -77,24 +75,24 @@ def find_solos(
 ) -> dict[str, list[Window]]:
     """Finds solos of all instruments.
 
-    Each track is used as one kind of mixture alone, so that none is heard in two versions.
+    Each track is used in one kind of mixture only, so that none is heard in two versions.
 
     Args:
-        caches: latents of mixtures by their instruments: all pairs of three or more instruments.
-        codec: that made them; its latents must have power.
-        seed: of the draws.
-        model: of all the instruments, trained on solos that were found without it.
+        caches: Latents of mixtures by instruments: all pairs of three or more instruments.
+        codec: Codec of the latents; they must have power.
+        seed: Seed of the draws.
+        model: Separator of all the instruments, trained on solos that were found without it.
 
     Returns:
         Windows in which one instrument plays alone, by its name.
 
     Raises:
-        UserError: if the codec's latents have no power, a pair is missing, the model lacks an
+        UserError: If the codec's latents have no power, a pair is missing, the model lacks an
             instrument, or there is too little music.
     """
     if not codec.has_power:
         raise UserError(
-            f"Solos are found by adding spectra, and the latents of {codec.name!r} are none: use "
+            f"Solos are found by adding spectra, and the latents of {codec.name!r} are not: use "
             "the codec 'mel'."
         )
     instruments = list(dict.fromkeys(name for kind in caches for name in kind))
@@ -149,7 +147,9 @@ class _Windows:
                         features.append(describe(window))
                         halves.append(number % 2)
         self.features = np.array(features)
-        self.halves = np.array(halves)  # of the tracks; taggers learn one and judge the other
+        self.halves = np.array(
+            halves
+        )  # taggers learn one half and judge the other
 
     def of(self, kinds: Sequence[Kind]) -> np.ndarray:
         """Whether each window is of a mixture of one of these kinds."""
@@ -160,7 +160,7 @@ class _Windows:
         return [kind for kind in self._caches if instrument in kind]
 
     def describe_sum(self, first: int, second: int, gain_db: float) -> np.ndarray:
-        """Features of the sum of two windows, the second so much louder than the first."""
+        """Features of the sum of two windows, the second louder by `gain_db`."""
         a, b = self._power(first), self._power(second)
         total = a + b * (10 ** (gain_db / 10) * a.mean() / b.mean())
         return describe(self._codec.from_power(total).numpy())
@@ -195,7 +195,7 @@ def describe(latents: np.ndarray) -> np.ndarray:
 def _presence(
     table: _Windows, instrument: str, solos: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
-    """Probability that an instrument sounds in each window, by a tagger that has not learnt it."""
+    """Probability that an instrument sounds in each window, by a tagger not trained on it."""
     probability = np.empty(len(table.windows))
     for half in (0, 1):
         learnt = table.halves == half
@@ -248,7 +248,7 @@ def _examples(
 def _candidates(
     table: _Windows, instrument: str, presence: Mapping[str, np.ndarray]
 ) -> list[tuple[np.ndarray, float]]:
-    """For each kind that has an instrument: windows of it alone, and how unsure the tagger is."""
+    """Windows of an instrument alone, and how unsure the tagger is, for each of its kinds."""
     candidates = []
     for kind in table.kinds_with(instrument):
         (partner,) = set(kind) - {instrument}
@@ -262,7 +262,7 @@ def _candidates(
 def _heard(
     table: _Windows, instrument: str, presence: Mapping[str, np.ndarray], energy: np.ndarray
 ) -> np.ndarray:
-    """Windows of all kinds that have an instrument, in which taggers and a model hear it alone."""
+    """Windows of all kinds in which taggers and a model hear an instrument alone."""
     chosen = []
     for kind in table.kinds_with(instrument):
         (partner,) = set(kind) - {instrument}

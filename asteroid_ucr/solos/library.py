@@ -1,8 +1,7 @@
 """A folder of solos: the passages that `find_solos` found, cut from the mixtures as audio.
 
-Layout: `DIR/<instrument>/<track>_<first frame>.flac`, 24 kHz mono, at the training level; and
-`DIR/solos.json`, which says where they come from. They can be listened to, and added to or weeded
-out by hand.
+Layout: `DIR/<instrument>/<track>_<first frame>.flac`, 24 kHz mono, at the training level, and
+`DIR/solos.json`, which says where they come from. Files can be added or removed by hand.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from asteroid_ucr.utils.audio import level_gain, write_audio
 from asteroid_ucr.utils.errors import UserError
 
 RECORD = "solos.json"
-_SILENCE = 1e-4  # mean square of a passage in which a stem pauses
+_SILENCE = 1e-4  # largest mean square of a passage in which a stem pauses
 
 
 def write_solos(
@@ -42,15 +41,15 @@ def write_solos(
     """Writes a folder of solos; windows that touch become one passage.
 
     Args:
-        path: a folder that does not exist yet.
-        solos: from `find_solos` on caches of the training split.
-        root: of the Slakh tree.
-        mix: policy by which the caches were mixed.
-        allow_shared_midi: see `load_tracks`.
-        record: further facts for `solos.json`.
+        path: Folder that does not exist yet.
+        solos: Result of `find_solos` on caches of the training split.
+        root: Root of the Slakh tree.
+        mix: Mixing policy of the caches.
+        allow_shared_midi: See `load_tracks`.
+        record: Further facts for `solos.json`.
 
     Raises:
-        UserError: if the folder exists, or a track cannot be read.
+        UserError: If the folder exists, or a track cannot be read.
     """
     path = _new(path)
     kinds = {window.kind for windows in solos.values() for window in windows}
@@ -84,15 +83,15 @@ def write_stems(
     """Writes passages of true stems as if they were solos: what perfect solos would be worth.
 
     Args:
-        path: a folder that does not exist yet.
-        instruments: whose stems; tracks that lack one are not used.
-        root: of the Slakh tree.
-        mix: policy by which they are mixed.
-        allow_shared_midi: see `load_tracks`.
-        every_seconds: distance between the starts of passages, which are a window long.
+        path: Folder that does not exist yet.
+        instruments: Names of the stems; tracks that lack one are not used.
+        root: Root of the Slakh tree.
+        mix: Mixing policy.
+        allow_shared_midi: See `load_tracks`.
+        every_seconds: Distance between the starts of passages, which are a window long.
 
     Raises:
-        UserError: if the folder exists, or a track cannot be read.
+        UserError: If the folder exists, or a track cannot be read.
     """
     path, passages = _new(path), 0
     with _whole(path) as scratch:
@@ -158,7 +157,7 @@ def _new(path: str | Path) -> Path:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A folder to fill, which gets its name when it is complete."""
+    """A folder to fill, renamed to `path` when it is complete."""
     make_folder(path.parent)
     scratch = path.with_name(f".{path.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)

@@ -21,8 +21,8 @@ EQUALISER_DB, KNOTS, LOWEST_HZ = 4.0, 8, 40.0  # a random curve over log frequen
 SHELVES = {"drums": (0.6, (50.0, 110.0), 16.0), "bass": (0.3, (40.0, 90.0), -16.0)}
 GAIN_DB = 6.0  # largest change of an instrument's level
 QUIETEST = 3e-3  # RMS below which a passage is not brought to the common level
-LEVEL_DB = 3.0  # spread of the sum's level
-SILENT = 0.25  # share of instruments that pause: sums of two of three are as common as of all
+LEVEL_DB = 3.0  # standard deviation of the sum's level
+SILENT = 0.25  # share of pausing instruments: sums of two of three are as common as of three
 FADE = 240  # samples (10 ms) at the seams of passages
 
 
