@@ -26,20 +26,25 @@ _KEYS = (
     (r"china", (52,)),
     (r"bell", (53,)),
     (r"ride", (51, 59)),
-    (r"crash", (49, 57)),
+    (r"crash|cymbal", (49, 57)),
     (r"cowbell", (56,)),
     (r"tamb", (54,)),
     (r"clap", (39,)),
     (r"shaker|maraca", (70,)),
     (r"kick|bass ?drum|\bbd\b", (36, 35)),
     (r"snare|\bsd\b", (38, 40)),
-    (r"floor|tom.*(low|lo|3|4)|low.*tom", (41, 43, 45)),
-    (r"tom.*(mid|2)|mid.*tom", (47, 45)),
+    (r"floor|low.*tom|tom\W*(low|lo|3|4)\b", (41, 43, 45)),
+    (r"mid.*tom|tom\W*(mid|2)\b", (47, 45)),
     (r"tom", (50, 48)),
 )
-# What plays a key that a kit lacks.
-_NEAREST = {35: 36, 40: 38, 41: 43, 43: 41, 44: 42, 45: 47, 47: 45, 48: 50, 49: 57, 50: 48}
-_NEAREST |= {52: 49, 53: 51, 54: 42, 55: 49, 57: 49, 59: 51, 69: 42, 70: 42, 82: 42}
+# Drums that stand in for each other: a key that a kit lacks is played by its nearest neighbour.
+_GROUPS = (
+    (35, 36),
+    (37, 38, 40, 39),
+    (44, 42, 46, 54, 69, 70, 82),
+    (53, 51, 59, 57, 49, 55, 52),
+    (41, 43, 45, 47, 48, 50),
+)
 _HATS = (42, 44, 46)
 
 
@@ -92,6 +97,11 @@ class Kit:
             keys = next((keys for words, keys in _KEYS if re.search(words, name)), ())
             for key in keys if layers else ():
                 self._layers.setdefault(key, layers)
+        for group in _GROUPS:
+            owned = [i for i, key in enumerate(group) if key in self._layers]
+            for i, key in enumerate(group) if owned else ():
+                nearest = group[min(owned, key=lambda other: abs(other - i))]
+                self._layers.setdefault(key, self._layers[nearest])
         self.usable = all(key in self._layers for key in (36, 38, 42))
         self._sample = lru_cache(maxsize=64)(self._read)
 
@@ -136,7 +146,7 @@ class Kit:
         """
         voices = []
         for note in sorted(notes):
-            layers = self._layers.get(note.pitch) or self._layers.get(_NEAREST.get(note.pitch, -1))
+            layers = self._layers.get(note.pitch)
             if not layers:
                 continue
             loudness = note.velocity / 127

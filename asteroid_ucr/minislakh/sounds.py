@@ -20,8 +20,8 @@ from asteroid_ucr.utils.errors import UserError
 _KITS = 48
 # A piano out of tune on purpose: only for songs that ask for it.
 _HONKY_TONK = 3
-# avldrums has other articulations of its hats and cymbals where General MIDI has high toms.
-_AVL_KEYS = {48: 47, 50: 47}
+# avldrums has one kick, and hats and cymbals where General MIDI has high toms.
+_AVL_KEYS = {35: 36, 48: 47, 50: 47}
 
 
 @dataclass(frozen=True)
