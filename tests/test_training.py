@@ -131,6 +131,16 @@ def test_killed_and_resumed_ends_where_the_uninterrupted_run_does(cached, finish
     assert set(log.dropna(subset="val_loss")["epoch"]) == {0, 1, 2, 3}
 
 
+def test_checkpoints_of_the_first_version_are_refused(cached, finished, tmp_path):
+    folder = tmp_path / "old"
+    (folder / "checkpoints").mkdir(parents=True)
+    stored = weights(finished / "checkpoints" / "last.ckpt")
+    stored["state_dict"]["model.order"] = torch.tensor([0, 1])  # a buffer of version 0.1
+    torch.save(stored, folder / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match=r"last\.ckpt was written by another version"):
+        train(parse(arguments(*cached)), folder)
+
+
 def test_seeds_differ_and_repeat(cached, finished, tmp_path):
     short = {"training__steps": 10}
     runs = [

@@ -168,6 +168,23 @@ def crop_loaders(
     )
 
 
+def next_epoch(system: TrainingSystem, checkpoint: Path) -> int:
+    """Number of the epoch that follows a checkpoint.
+
+    Raises:
+        UserError: If the checkpoint holds another network, such as that of an earlier version.
+    """
+    # Checkpoints hold the optimizer's state and more than tensors; they are this run's own.
+    stored = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    shapes = {name: value.shape for name, value in stored.get("state_dict", {}).items()}
+    if shapes != {name: value.shape for name, value in system.state_dict().items()}:
+        raise UserError(
+            f"{checkpoint} was written by another version of this package or for another network, "
+            "and cannot be resumed: choose another experiment folder, which starts from step 0."
+        )
+    return stored["epoch"] + 1
+
+
 def fit(
     system: TrainingSystem,
     train: Iterable[Any],
@@ -191,10 +208,11 @@ def fit(
 
     Returns:
         The training's budget: seed, steps, crops per step, parameters, minutes and device.
+
+    Raises:
+        UserError: If the checkpoint holds another network.
     """
-    # Checkpoints hold the optimizer's state and more than tensors; they are this run's own.
-    stored = checkpoint and torch.load(checkpoint, map_location="cpu", weights_only=False)
-    first_epoch = stored["epoch"] + 1 if stored else 0
+    first_epoch = next_epoch(system, checkpoint) if checkpoint else 0
     best = ModelCheckpoint(
         Path(exp_dir) / "checkpoints",
         "best",
