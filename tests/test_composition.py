@@ -12,7 +12,8 @@ from asteroid_ucr.minislakh.collection import compose_recording
 from asteroid_ucr.minislakh.comping import EXTRAS, PIANO
 from asteroid_ucr.minislakh.drums import _FILLS12, _FILLS16, _LONG12, _LONG16, GROOVES, KEYS
 from asteroid_ucr.minislakh.harmony import PROGRESSIONS, chord_at, lay_out, voice
-from asteroid_ucr.minislakh.score import CORE, Part, Song
+from asteroid_ucr.minislakh.notes import Part
+from asteroid_ucr.minislakh.score import CORE, Song
 from asteroid_ucr.minislakh.song import compose
 from asteroid_ucr.minislakh.styles import STYLES
 
@@ -148,4 +149,4 @@ def test_the_bass_follows_the_harmony_and_all_notes_are_playable(songs: list[Son
 def test_songs_of_any_length_hold_drums_bass_and_piano(seconds: float) -> None:
     for index in range(24):
         recording = compose_recording(0, index, seconds)
-        assert set(CORE) <= {stem.inst_class for stem in recording.stems}
+        assert set(CORE) <= {stem.inst_class for stem in recording.parts}

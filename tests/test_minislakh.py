@@ -19,8 +19,7 @@ from asteroid_ucr.data.doctor import examine
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.minislakh import build
 from asteroid_ucr.minislakh.collection import split_of
-from asteroid_ucr.minislakh.families import inst_class
-from asteroid_ucr.minislakh.recording import SAMPLE_RATE
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Part
 from asteroid_ucr.minislakh.sounds import default_soundfont
 from asteroid_ucr.utils.errors import UserError
 
@@ -222,7 +221,7 @@ def test_own_midi_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     out = tmp_path / "out"
     build(out, songs=10, seconds=5.0, midi_dir=tmp_path / "midi", progress=False)
     said = capsys.readouterr().out
-    assert "2 MIDI files were passed over" in said
+    assert "2 MIDI files were skipped" in said
     assert "1 damaged or not a MIDI file" in said and "1 fewer than two instruments" in said
     diagnosis = examine(out)
     assert diagnosis.faults == []
@@ -266,10 +265,11 @@ def test_own_soundfonts(tmp_path: Path) -> None:
 
 def test_slakhs_names_of_the_families() -> None:
     names = [
-        inst_class(program, False) for program in (0, 13, 19, 30, 39, 40, 48, 60, 81, 100, 127)
+        Part(program, False, ()).inst_class
+        for program in (0, 13, 19, 30, 39, 40, 48, 60, 81, 100, 127)
     ]
     assert names == [
         *("Piano", "Chromatic Percussion", "Organ", "Guitar", "Bass", "Strings"),
         *("Strings (continued)", "Brass", "Synth Lead", "Synth Effects", "Sound Effects"),
     ]
-    assert inst_class(0, True) == "Drums"
+    assert Part(0, True, ()).inst_class == "Drums"

@@ -17,7 +17,7 @@ from asteroid_ucr.minislakh.effects import (
     shape_kick,
 )
 from asteroid_ucr.minislakh.kits import Kit
-from asteroid_ucr.minislakh.recording import SAMPLE_RATE, StemNotes, TimedNote, Wave
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Note, Part, Wave
 from asteroid_ucr.minislakh.sounds import default_soundfont, describe, draw_preset, open_sounds
 from asteroid_ucr.utils.errors import UserError
 
@@ -62,14 +62,14 @@ def test_kits_play_layers_and_cut_the_open_hat(kit: Path) -> None:
     drums = Kit(kit)
     assert drums.usable and drums.info["copyright"] == "CC0"
     soft, hard = (
-        drums.play([TimedNote(0, 0.1, 36, v)], 100).max() / (v / 127) ** 1.5 for v in (60, 120)
+        drums.play([Note(0, 0.1, 36, v)], 100).max() / (v / 127) ** 1.5 for v in (60, 120)
     )
     assert (soft, hard) == pytest.approx((0.1, 0.4), rel=0.01)
-    hats = drums.play([TimedNote(0, 0.1, 46, 127), TimedNote(0.5, 0.1, 42, 127)], SAMPLE_RATE)
+    hats = drums.play([Note(0, 0.1, 46, 127), Note(0.5, 0.1, 42, 127)], SAMPLE_RATE)
     assert hats[20000] > 0.29 and np.abs(hats[-10000:]).max() < 1e-3
     # An electric snare is played by the acoustic one; a cuica by nothing.
-    assert drums.play([TimedNote(0, 0.1, 40, 127)], 100).max() == pytest.approx(0.2, rel=0.01)
-    assert not drums.play([TimedNote(0, 0.1, 79, 127)], 100).any()
+    assert drums.play([Note(0, 0.1, 40, 127)], 100).max() == pytest.approx(0.2, rel=0.01)
+    assert not drums.play([Note(0, 0.1, 79, 127)], 100).any()
 
 
 def test_sounds_come_from_files_and_folders(kit: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_sounds_come_from_files_and_folders(kit: Path, tmp_path: Path) -> None:
 
 def test_stems_draw_their_sounds(kit: Path) -> None:
     sources = open_sounds([default_soundfont(), kit])
-    bass, drums = StemNotes(33, False, ()), StemNotes(0, True, ())
+    bass, drums = Part(33, False, ()), Part(0, True, ())
     exact = {draw_preset(bass, sources, RNG(i), varied=False).program for i in range(20)}
     varied = {draw_preset(bass, sources, RNG(i), varied=True).program for i in range(60)}
     assert exact == {33} and len(varied) > 4 and varied <= set(range(32, 40))
@@ -100,7 +100,7 @@ def test_stems_draw_their_sounds(kit: Path) -> None:
 
 
 def test_kicks_go_from_a_click_to_a_boom() -> None:
-    notes = (TimedNote(0.0, 0.1, 36, 120),)
+    notes = (Note(0.0, 0.1, 36, 120),)
     wave = (RNG(0).normal(0, 0.1, SAMPLE_RATE) * np.exp(-np.arange(SAMPLE_RATE) / 2000)).astype("f")
     click = shape_kick(wave, notes, Effects(kick=(0.0, -20.0, 0.0, 0.1)))
     boom = shape_kick(wave, notes, Effects(kick=(0.0, 10.0, 1.0, 0.5)))
@@ -135,7 +135,7 @@ def test_effects_do_what_they_are_named_for() -> None:
 
 @pytest.mark.parametrize("program", [0, 30, 33, 48, -1])
 def test_drawn_effects_keep_sound_finite_and_repeatable(program: int) -> None:
-    stem = StemNotes(max(0, program), program < 0, ())
+    stem = Part(max(0, program), program < 0, ())
     wave = RNG(1).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
     drawn = [draw_effects(RNG(i), stem) for i in range(8)]
     assert len(set(drawn)) == 8

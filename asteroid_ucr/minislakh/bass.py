@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from asteroid_ucr.minislakh.chance import choose
-from asteroid_ucr.minislakh.context import Bar
 from asteroid_ucr.minislakh.harmony import Chord, nearest, scale_tones
-from asteroid_ucr.minislakh.score import Note
+from asteroid_ucr.minislakh.notes import Note
+from asteroid_ucr.minislakh.score import Bar
+from asteroid_ucr.utils.seeding import choose
 
 FIGURES: dict[str, tuple[str, ...]] = {
     "eighths": ("RRRRRRRR", "RRRRRRRa", "RRRRRRR8", "R.RRR.RR", "RRR5RRRa", "R-RRR-Ra"),
@@ -56,7 +56,7 @@ class Bassist:
 
     def bar(self, bar: Bar) -> list[Note]:
         """The notes of one bar: the style's line, or a solo or fill where the section has one."""
-        if bar.section.soloist == "Bass" and bar.section.label in ("solo", "fill"):
+        if bar.section.features("Bass"):
             notes = solo(self, bar)
         elif self.style in PLAYERS:
             notes = PLAYERS[self.style](self, bar)

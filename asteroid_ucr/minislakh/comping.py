@@ -14,9 +14,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from asteroid_ucr.minislakh.context import Bar
 from asteroid_ucr.minislakh.harmony import Chord, nearest, scale_tones, voice
-from asteroid_ucr.minislakh.score import Note
+from asteroid_ucr.minislakh.notes import Note
+from asteroid_ucr.minislakh.score import Bar
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Accompanist:
     def bar(self, bar: Bar) -> list[Note]:
         """The notes of one bar of the accompaniment, or of a solo where the section has one."""
         style = self.style
-        if bar.section.soloist == "Piano" and bar.section.label in ("solo", "fill"):
+        if bar.section.features("Piano"):
             style = PIANO["broken" if bar.triplets else "tune"]
         notes: list[Note] = []
         for figures, play in ((style.right, self._right), (style.left, self._left)):

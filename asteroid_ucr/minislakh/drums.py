@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asteroid_ucr.minislakh.chance import choose
-from asteroid_ucr.minislakh.score import Note, Section
+from asteroid_ucr.minislakh.notes import Note
+from asteroid_ucr.minislakh.score import Section
+from asteroid_ucr.utils.seeding import choose
 
 KEYS = {
     "kick": 36, "rim": 37, "snare": 38, "clap": 39, "hat": 42, "pedal": 44, "open": 46, "ride": 51,
@@ -39,178 +40,100 @@ class Groove:
 
 
 GROOVES: dict[str, Groove] = {
-    "rock": Groove(
-        ("X.....x.X.......", "X.......x.X.....", "X..x....X.x.....", "X.x.....X.....x."),
+    "rock": Groove(("X.....x.X.......", "X.......x.X.....", "X..x....X.x.....", "X.x.....X.....x."),
         {"snare": "....X.......X...", "hat": "X.x.X.x.X.x.X.x."},
-        {"ride": "X.x.X.x.X.x.X.x.", "hat": "................"},
-        0.1,
-    ),
-    "pop": Groove(
-        ("X.......x.x.....", "X.....x...x.....", "X.......X..x....", "X..x..x...x....."),
+        {"ride": "X.x.X.x.X.x.X.x.", "hat": "................"}, 0.1),
+    "pop": Groove(("X.......x.x.....", "X.....x...x.....", "X.......X..x....", "X..x..x...x....."),
         {"snare": "....X.......X...", "hat": "x.x.X.x.x.x.X.x."},
-        {"hat": "x.xxX.x.x.xxX.x.", "tamb": "....x.......x...", "clap": "....o.......o..."},
-        0.15,
-    ),
-    "disco": Groove(
-        ("X...X...X...X...", "X...X...X...X..x"),
+        {"hat": "x.xxX.x.x.xxX.x.", "tamb": "....x.......x...", "clap": "....o.......o..."}, 0.15),
+    "disco": Groove(("X...X...X...X...", "X...X...X...X..x"),
         {"snare": "....X.......X...", "open": "..X...X...X...X.", "hat": "x.ox..oxx.oxx.ox"},
-        {"tamb": "x.x.X.x.x.x.X.x.", "clap": "....x.......x..."},
-    ),
-    "funk": Groove(
-        ("X..x......X..x..", "X.x.......x..x..", "X.....x..xX.....", "X.x....x..X....."),
+        {"tamb": "x.x.X.x.x.x.X.x.", "clap": "....x.......x..."}),
+    "funk": Groove(("X..x......X..x..", "X.x.......x..x..", "X.....x..xX.....", "X.x....x..X....."),
         {"snare": "....X..o.o..X..o", "hat": "X.xxX.x.X.xxx.x."},
-        {"hat": "X.x.X.xxX.x.X...", "open": "..............X."},
-        0.35,
-    ),
-    "sixteenths": Groove(
-        ("X.....X...X.....", "X..x..x...X..x..", "X.........x....."),
+        {"hat": "X.x.X.xxX.x.X...", "open": "..............X."}, 0.35),
+    "sixteenths": Groove(("X.....X...X.....", "X..x..x...X..x..", "X.........x....."),
         {"snare": "....X.......X...", "hat": "XxxxXxxxXxxxXxxx"},
-        {"open": "......X.......X.", "hat": "XxxxXx..XxxxXx.."},
-        0.2,
-    ),
-    "bossa": Groove(
-        ("X..xX..xX..xX..x", "X..xX...X..xX..."),
+        {"open": "......X.......X.", "hat": "XxxxXx..XxxxXx.."}, 0.2),
+    "bossa": Groove(("X..xX..xX..xX..x", "X..xX...X..xX..."),
         {"rim": "X..x..x...x..x..", "hat": "x.x.x.x.x.x.x.x.", "shaker": "xoxoxoxoxoxoxoxo"},
-        {"ride": "x.x.x.x.x.x.x.x.", "hat": "................", "conga": "......x.......xx"},
-    ),
-    "swing": Groove(
-        ("o..o..o..o..", "o...........", "......o....x"),
+        {"ride": "x.x.x.x.x.x.x.x.", "hat": "................", "conga": "......x.......xx"}),
+    "swing": Groove(("o..o..o..o..", "o...........", "......o....x"),
         {"ride": "X..X.xX..X.x", "pedal": "...x.....x.."},
-        {"ride": "X..X.xX..X.x", "snare": ".....o.....o"},
-        0.25,
-    ),
-    "shuffle": Groove(
-        ("X.....X.....", "X....xX.....", "X..X..X..X.."),
+        {"ride": "X..X.xX..X.x", "snare": ".....o.....o"}, 0.25),
+    "shuffle": Groove(("X.....X.....", "X....xX.....", "X..X..X..X.."),
         {"snare": "...X.....X..", "hat": "X.xX.xX.xX.x"},
-        {"ride": "X.xX.xX.xX.x", "hat": "............"},
-        0.3,
-    ),
-    "ballad": Groove(
-        ("X.......x.......", "X.........x.....", "X......x..x....."),
+        {"ride": "X.xX.xX.xX.x", "hat": "............"}, 0.3),
+    "ballad": Groove(("X.......x.......", "X.........x.....", "X......x..x....."),
         {"rim": "....X.......X...", "hat": "x.o.x.o.x.o.x.o."},
-        {"rim": "................", "snare": "....X.......X...", "ride": "x.x.x.x.x.x.x.x."},
-        0.1,
-    ),
-    "halftime": Groove(
-        ("X.....x.........", "X..x......x..x..", "X.x.......X....."),
+        {"rim": "................", "snare": "....X.......X...", "ride": "x.x.x.x.x.x.x.x."}, 0.1),
+    "halftime": Groove(("X.....x.........", "X..x......x..x..", "X.x.......X....."),
         {"snare": "........X.......", "hat": "x.x.x.xxx.x.xxx."},
-        {"hat": "xxx.xxxxx.xxx.xx", "clap": "........X......."},
-        0.1,
-    ),
-    "reggae": Groove(
-        ("........X.......", "........X.....x.", "X.......X......."),
+        {"hat": "xxx.xxxxx.xxx.xx", "clap": "........X......."}, 0.1),
+    "reggae": Groove(("........X.......", "........X.....x.", "X.......X......."),
         {"rim": "........X...o...", "hat": "..x...X...x...X."},
-        {"rim": "................", "snare": "........X.......", "hat": "x.x.X.x.x.x.X.xx"},
-    ),
-    "motown": Groove(
-        ("X.....x.X.....x.", "X..x..x.X..x..x.", "X.......X.x....."),
+        {"rim": "................", "snare": "........X.......", "hat": "x.x.X.x.x.x.X.xx"}),
+    "motown": Groove(("X.....x.X.....x.", "X..x..x.X..x..x.", "X.......X.x....."),
         {"snare": "X...X...X...X...", "hat": "x.x.x.x.x.x.x.x.", "tamb": "..x...X...x...X."},
-        {"snare": "....X.......X.X.", "tamb": "x.x.X.x.x.x.X.x."},
-    ),
-    "punk": Groove(
-        ("X...X...X...X...", "X.x...x.X.x...x.", "X.......X.x....."),
+        {"snare": "....X.......X.X.", "tamb": "x.x.X.x.x.x.X.x."}),
+    "punk": Groove(("X...X...X...X...", "X.x...x.X.x...x.", "X.......X.x....."),
         {"snare": "....X.......X...", "hat": "X.X.X.X.X.X.X.X."},
-        {"snare": "..X...X...X...X.", "crash2": "X.......X.......", "hat": "................"},
-    ),
-    "house": Groove(
-        ("X...X...X...X...",),
+        {"snare": "..X...X...X...X.", "crash2": "X.......X.......", "hat": "................"}),
+    "house": Groove(("X...X...X...X...",),
         {"clap": "....X.......X...", "open": "..X...X...X...X.", "shaker": "x.xox.xox.xox.xo"},
-        {"hat": "xxx.xxx.xxx.xxx.", "ride": "..x...x...x...x.", "snare": ".......o.o....o."},
-    ),
-    "latin": Groove(
-        ("X..xX...X..xX...", "...x....X..x...."),
+        {"hat": "xxx.xxx.xxx.xxx.", "ride": "..x...x...x...x.", "snare": ".......o.o....o."}),
+    "latin": Groove(("X..xX...X..xX...", "...x....X..x...."),
         {"rim": "..X...X.X...X...", "cowbell": "X.x.X.xxX.x.X.xx", "conga": "......X.......XX"},
-        {"bell": "X.xxX.x.X.xxX.x.", "mute": "x.x...x.x.x.....", "bongo": "x.oxx.ooX.oxx.oo"},
-    ),
-    "waltz": Groove(
-        ("X...........", "X.........x.", "X...........", "X.....x....."),
+        {"bell": "X.xxX.x.X.xxX.x.", "mute": "x.x...x.x.x.....", "bongo": "x.oxx.ooX.oxx.oo"}),
+    "waltz": Groove(("X...........", "X.........x.", "X...........", "X.....x....."),
         {"snare": "....x...x...", "hat": "x.x.X.x.X.x."},
-        {"ride": "X...x.x.x...", "hat": "............"},
-        0.15,
-    ),
-    "gospel": Groove(
-        ("X.....X.....", "X....xX..x..", "X..x..X....x"),
+        {"ride": "X...x.x.x...", "hat": "............"}, 0.15),
+    "gospel": Groove(("X.....X.....", "X....xX..x..", "X..x..X....x"),
         {"snare": "...X.....X..", "hat": "xxxXxxxxxXxx"},
-        {"ride": "X.xX.xX.xX.x", "tamb": "...x.....x..", "hat": "............"},
-        0.2,
-    ),
-    "tribal": Groove(
-        ("X..x..X...x.X...", "X.....x.X..x..x.", "X..X..X..X..X.X."),
+        {"ride": "X.xX.xX.xX.x", "tamb": "...x.....x..", "hat": "............"}, 0.2),
+    "tribal": Groove(("X..x..X...x.X...", "X.....x.X..x..x.", "X..X..X..X..X.X."),
         {"floor": "x.xxx.xxx.xxx.xX", "tom": "....X.......X...", "mid": "......x.......x."},
-        {"snare": "....X.......X...", "floor": "x.xXx.xxx.xXx.xx"},
-    ),
-    "train": Groove(
-        ("X...X...X...X...", "X.......X.......", "X...x...X...x..."),
+        {"snare": "....X.......X...", "floor": "x.xXx.xxx.xXx.xx"}),
+    "train": Groove(("X...X...X...X...", "X.......X.......", "X...x...X...x..."),
         {"snare": "oxoXoxoXoxoXoxoX", "pedal": "....x.......x..."},
-        {"snare": "oxoXoxoXoxoXoxXX", "tamb": "....x.......x..."},
-    ),
-    "breakbeat": Groove(
-        ("X.X.......XX....", "X..x......X..x..", "X.X.......X...x."),
+        {"snare": "oxoXoxoXoxoXoxXX", "tamb": "....x.......x..."}),
+    "breakbeat": Groove(("X.X.......XX....", "X..x......X..x..", "X.X.......X...x."),
         {"snare": "....X..o.o..X..o", "hat": "x.x.x.x.x.x.x.x."},
-        {"snare": "....X..x.o..X.ox", "ride": "x.x.x.x.x.x.x.x.", "hat": "................"},
-        0.3,
-    ),
-    "trap": Groove(
-        ("X.....x...x.....", "X..x......X...x.", "X.........Xx...."),
+        {"snare": "....X..x.o..X.ox", "ride": "x.x.x.x.x.x.x.x.", "hat": "................"}, 0.3),
+    "trap": Groove(("X.....x...x.....", "X..x......X...x.", "X.........Xx...."),
         {"clap": "........X.......", "hat": "x.x.x.xxx.x.xoxx"},
-        {"snare": "........X.....o.", "hat": "xxx.x.xxxoxox.xx", "open": "..............x."},
-    ),
-    "tresillo": Groove(
-        ("X...X...X...X...", "X..x..X.X..x..X."),
+        {"snare": "........X.....o.", "hat": "xxx.x.xxxoxox.xx", "open": "..............x."}),
+    "tresillo": Groove(("X...X...X...X...", "X..x..X.X..x..X."),
         {"snare": "...X..X....X..X.", "shaker": "x.x.x.x.x.x.x.x."},
-        {"snare": "...X..X....X..X.", "hat": "x.x.X.x.x.x.X.x.", "clap": "......x.......x."},
-    ),
-    "samba": Groove(
-        ("X..xX..xX..xX..x", "x..XX..xx..XX..x"),
+        {"snare": "...X..X....X..X.", "hat": "x.x.X.x.x.x.X.x.", "clap": "......x.......x."}),
+    "samba": Groove(("X..xX..xX..xX..x", "x..XX..xx..XX..x"),
         {"rim": "x.x..x.x.xx..x.x", "shaker": "XoxxXoxxXoxxXoxx"},
-        {"snare": "x.xx.xxox.xx.xxo", "floor": "....X.......X...", "shaker": "XoxxXoxxXoxxXoxx"},
-    ),
-    "linear": Groove(
-        ("X..x...x..X..x..", "X...x..x..x...x.", "X.x....x.X...x.."),
+        {"snare": "x.xx.xxox.xx.xxo", "floor": "....X.......X...", "shaker": "XoxxXoxxXoxxXoxx"}),
+    "linear": Groove(("X..x...x..X..x..", "X...x..x..x...x.", "X.x....x.X...x.."),
         {"snare": "....X.o..o..X.o.", "hat": ".xx..x.ox..x...x"},
-        {"snare": "....X.o..o..X.oo", "open": "..x.......x.....", "hat": ".x...x..x..x...x"},
-        0.2,
-    ),
-    "stomp": Groove(
-        ("X...X...X...X...", "X.......X.......", "X.X.....X.X....."),
+        {"snare": "....X.o..o..X.oo", "open": "..x.......x.....", "hat": ".x...x..x..x...x"}, 0.2),
+    "stomp": Groove(("X...X...X...X...", "X.......X.......", "X.X.....X.X....."),
         {"clap": "....X.......X...", "tom": "....x.......x..."},
-        {"snare": "....X.......X...", "tamb": "x.x.x.x.x.x.x.x.", "clap": "....x.......x..."},
-    ),
-    "brushes": Groove(
-        ("x.......x.......", "x.........o....."),
+        {"snare": "....X.......X...", "tamb": "x.x.x.x.x.x.x.x.", "clap": "....x.......x..."}),
+    "brushes": Groove(("x.......x.......", "x.........o....."),
         {"snare": "o.o.x.o.o.o.x.o.", "pedal": "....o.......o..."},
-        {"snare": "o.oox.o.o.oox.oo", "ride": "x...x.x.x...x.x."},
-    ),
-    "halfshuffle": Groove(
-        ("X....x..x...", "X.......xX..", "X.x.....x..."),
+        {"snare": "o.oox.o.o.oox.oo", "ride": "x...x.x.x...x.x."}),
+    "halfshuffle": Groove(("X....x..x...", "X.......xX..", "X.x.....x..."),
         {"snare": ".o..o.Xo..o.", "hat": "x.xx.xx.xx.x"},
-        {"snare": ".o..o.Xo..oo", "ride": "x.xx.xx.xx.x", "hat": "............"},
-        0.2,
-    ),
-    "six": Groove(
-        ("X.........x.", "X...x.....x.", "X.......x..."),
+        {"snare": ".o..o.Xo..oo", "ride": "x.xx.xx.xx.x", "hat": "............"}, 0.2),
+    "six": Groove(("X.........x.", "X...x.....x.", "X.......x..."),
         {"snare": "......X.....", "hat": "x.x.x.x.x.x."},
-        {"snare": "......X...o.", "ride": "X.x.x.X.x.x.", "hat": "............"},
-        0.15,
-    ),
-    "five": Groove(
-        ("X.....x.....X.......", "X.........x.X...x...", "X..x........X......."),
+        {"snare": "......X...o.", "ride": "X.x.x.X.x.x.", "hat": "............"}, 0.15),
+    "five": Groove(("X.....x.....X.......", "X.........x.X...x...", "X..x........X......."),
         {"snare": "....X...x.......X...", "ride": "x...x.x.x...x.x.x.x."},
-        {"snare": "....X..ox.......X..o", "hat": "x.x.x.x.x.x.x.x.x.x."},
-        0.15,
-    ),
-    "seven": Groove(
-        ("X.....x.X.....", "X..x....X...x.", "X.......X.x..."),
+        {"snare": "....X..ox.......X..o", "hat": "x.x.x.x.x.x.x.x.x.x."}, 0.15),
+    "seven": Groove(("X.....x.X.....", "X..x....X...x.", "X.......X.x..."),
         {"snare": "....X.......X.", "hat": "x.x.x.x.x.x.x."},
-        {"snare": "....X.......X.", "ride": "x.x.x.x.x.x.x.", "hat": ".............."},
-        0.1,
-    ),
-    "polka": Groove(
-        ("X.......", "X...x..."),
+        {"snare": "....X.......X.", "ride": "x.x.x.x.x.x.x.", "hat": ".............."}, 0.1),
+    "polka": Groove(("X.......", "X...x..."),
         {"snare": "....X...", "pedal": "....x..."},
-        {"snare": "..o.X.o.", "hat": "x.x.x.x."},
-    ),
-}
+        {"snare": "..o.X.o.", "hat": "x.x.x.x."}),
+}  # fmt: skip
 # fmt: off
 
 # Fills, which end with the bar; those of twelve-step bars are in triplets.
@@ -283,7 +206,7 @@ class Drummer:
     def play(self, section: Section, last: bool) -> list[Note]:
         """Notes of a section; `last` for the song's final one."""
         notes: list[Note] = []
-        solo = section.soloist == "Drums" and section.label in ("solo", "fill")
+        solo = section.features("Drums")
         for bar in range(section.bars):
             start = section.start + bar * self.bar_beats
             closing = bar == section.bars - 1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, lfilter, oaconvolve
 
-from asteroid_ucr.minislakh.recording import SAMPLE_RATE, StemNotes, TimedNote, Wave
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Note, Part, Wave
 
 KICKS = (35, 36)
 _CYMBALS = (42, 44, 46, 49, 51, 52, 53, 55, 57, 59)
@@ -62,7 +62,7 @@ class Effects:
     wet: float = 0.0
 
 
-def draw_effects(rng: np.random.Generator, stem: StemNotes) -> Effects:
+def draw_effects(rng: np.random.Generator, stem: Part) -> Effects:
     """Draws the sound of a stem in one song: no two songs have the same bass or drum kit."""
 
     def log(low: float, high: float) -> float:
@@ -117,15 +117,15 @@ def draw_effects(rng: np.random.Generator, stem: StemNotes) -> Effects:
     )  # fmt: skip
 
 
-def touched(notes: tuple[TimedNote, ...], exponent: float) -> tuple[TimedNote, ...]:
+def touched(notes: tuple[Note, ...], exponent: float) -> tuple[Note, ...]:
     """Notes whose velocities are bent: 127 stays, soft notes become softer."""
     return tuple(
-        TimedNote(n.start, n.length, n.pitch, max(1, round(127 * (n.velocity / 127) ** exponent)))
+        Note(n.start, n.length, n.pitch, max(1, round(127 * (n.velocity / 127) ** exponent)))
         for n in notes
     )
 
 
-def shape_kick(wave: Wave, notes: tuple[TimedNote, ...], effects: Effects) -> Wave:
+def shape_kick(wave: Wave, notes: tuple[Note, ...], effects: Effects) -> Wave:
     """Makes a kick drum `(time,)` thinner or heavier, and adds a boom to each of its notes."""
     if effects.kick is None or not wave.any():
         return wave

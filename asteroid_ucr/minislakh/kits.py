@@ -12,8 +12,8 @@ from pathlib import Path
 import soundfile as sf
 import soxr
 
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Note, Wave
 from asteroid_ucr.minislakh.player import Voice, mix_voices
-from asteroid_ucr.minislakh.recording import SAMPLE_RATE, TimedNote, Wave
 from asteroid_ucr.utils.errors import UserError
 
 # General MIDI keys by the words in an instrument's name; the first pattern that fits decides.
@@ -135,7 +135,7 @@ class Kit:
 
     def play(
         self,
-        notes: Iterable[TimedNote],
+        notes: Iterable[Note],
         frames: int,
         gains: Mapping[int, float] | None = None,
         tuning: float = 0.0,

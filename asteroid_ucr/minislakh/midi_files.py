@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pretty_midi
 
-from asteroid_ucr.minislakh.recording import Recording, StemNotes, TimedNote
+from asteroid_ucr.minislakh.notes import Note, Part, Recording
 from asteroid_ucr.utils.errors import UserError
 
 _SUFFIXES = (".mid", ".midi", ".kar")
@@ -80,7 +80,7 @@ def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> 
     stems = []
     for instrument in instruments:
         notes = tuple(
-            TimedNote(
+            Note(
                 note.start - start,
                 min(end, start + length) - note.start,
                 int(note.pitch),
@@ -90,7 +90,7 @@ def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> 
             if start <= note.start < start + length and note.end > note.start
         )
         if notes:
-            stems.append(StemNotes(int(instrument.program), bool(instrument.is_drum), notes))
+            stems.append(Part(int(instrument.program), bool(instrument.is_drum), notes))
     if len(stems) < 2:
         raise Unusable("fewer than two instruments play in the fullest stretch")
     tempi = midi.get_tempo_changes()[1]

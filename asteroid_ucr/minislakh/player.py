@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from asteroid_ucr.minislakh.recording import SAMPLE_RATE, TimedNote, Wave
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Note, Wave
 from asteroid_ucr.minislakh.soundfont import Gen, SoundFont, Zone
 
 _LONGEST = 30.0
@@ -86,7 +86,7 @@ class Player:
         self._tones: dict[tuple[int, ...], tuple[Wave, bool]] = {}
 
     def play(
-        self, notes: Iterable[TimedNote], frames: int, gains: Mapping[int, float] | None = None
+        self, notes: Iterable[Note], frames: int, gains: Mapping[int, float] | None = None
     ) -> Wave:
         """Renders notes.
 
@@ -105,7 +105,7 @@ class Player:
         ]
         return mix_voices(voices, frames)
 
-    def _voices(self, note: TimedNote, gain: float) -> Iterable[Voice]:
+    def _voices(self, note: Note, gain: float) -> Iterable[Voice]:
         """One voice for every zone that answers to the note."""
         for number, zone in enumerate(self.zones):
             if not zone.keys[0] <= note.pitch <= zone.keys[1]:

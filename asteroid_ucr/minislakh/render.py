@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyloudnorm
 
-from asteroid_ucr.minislakh.chance import song_rng
 from asteroid_ucr.minislakh.effects import (
     KICKS,
     Effects,
@@ -20,9 +19,10 @@ from asteroid_ucr.minislakh.effects import (
     touched,
 )
 from asteroid_ucr.minislakh.kits import Kit
-from asteroid_ucr.minislakh.recording import SAMPLE_RATE, Recording, StemNotes, Wave
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Part, Recording, Wave
 from asteroid_ucr.minislakh.soundfont import SoundFont
 from asteroid_ucr.minislakh.sounds import Preset, draw_preset
+from asteroid_ucr.utils.seeding import song_rng
 
 # Slakh brings each stem to this loudness in LUFS.
 NORMALIZATION = -13.0
@@ -39,7 +39,7 @@ class RenderedStem:
         loudness: Loudness in LUFS before normalisation, at least -70.
     """
 
-    stem: StemNotes
+    stem: Part
     sound: str
     wave: Wave
     loudness: float
@@ -59,7 +59,7 @@ def render_stems(
     frames = round(recording.seconds * SAMPLE_RATE)
     room = reverb(song_rng(seed, recording.index, "room"), plate=False)
     rendered = []
-    for number, stem in enumerate(recording.stems):
+    for number, stem in enumerate(recording.parts):
         rng = song_rng(seed, recording.index, f"effects {number}")
         preset = draw_preset(
             stem, sources, song_rng(seed, recording.index, f"sound {number}"), varied
@@ -75,7 +75,7 @@ def render_stems(
     return rendered
 
 
-def _play(stem: StemNotes, preset: Preset, effects: Effects, frames: int) -> Wave:
+def _play(stem: Part, preset: Preset, effects: Effects, frames: int) -> Wave:
     """Plays a stem without its effects; the kick drum has a sound of its own."""
     if not stem.is_drum:
         return preset.play(stem.notes, False, frames)

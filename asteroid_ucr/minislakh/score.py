@@ -1,41 +1,17 @@
-"""Notes, parts and songs: what the composer hands to the renderer. Times are in beats."""
+"""Songs on paper: sections, and the bars that players see. All times are in beats."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-from asteroid_ucr.minislakh.harmony import Chord
+from asteroid_ucr.minislakh.harmony import Chord, chord_at
+from asteroid_ucr.minislakh.notes import Note, Part
 
 CORE = ("Drums", "Bass", "Piano")
-
-
-@dataclass(frozen=True)
-class Note:
-    """One note: onset and length in beats, MIDI pitch 0 to 127, velocity 1 to 127."""
-
-    start: float
-    length: float
-    pitch: int
-    velocity: int
-
-
-@dataclass
-class Part:
-    """What one instrument plays.
-
-    Attributes:
-        inst_class: Slakh's name of the instrument family, such as "Bass".
-        program: General MIDI program 0 to 127; for drums the kit's program on channel 10.
-        is_drum: Whether the pitches are drum keys.
-        notes: Notes in any order.
-    """
-
-    inst_class: str
-    program: int
-    is_drum: bool
-    notes: list[Note] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -46,7 +22,7 @@ class Section:
         label: "verse" or "chorus", where all play, or "intro", "break", "solo" or "fill".
         start: First beat.
         bars: Length in bars.
-        energy: 0 (quiet) to 1 (full).
+        energy: Intensity from 0 (quiet) to 1 (full).
         resting: Instrument classes that pause.
     """
 
@@ -62,8 +38,12 @@ class Section:
         playing = [name for name in CORE if name not in self.resting]
         return playing[0] if len(playing) == 1 else None
 
+    def features(self, name: str) -> bool:
+        """Whether an instrument has a solo here."""
+        return self.soloist == name and self.label in ("solo", "fill")
 
-@dataclass
+
+@dataclass(frozen=True)
 class Song:
     """A composed song: its parts, its tempo in beats per minute, its harmony and its form."""
 
@@ -82,13 +62,80 @@ class Song:
         return beats * 60.0 / self.tempo
 
 
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a song, as a player sees it.
+
+    Attributes:
+        start: First beat.
+        beats: Length in quarter notes.
+        index: Number of the bar within its section.
+        section: The section that the bar belongs to.
+        chords: Chords of the whole song.
+        kicks: Onsets of the bass drum, counted from the start of the bar.
+        key: Pitch class of the tonic.
+        minor: Whether the song is in minor.
+        triplets: Whether beats are divided in three.
+        riff: Random stream that repeats with every pair of bars in sections of the same name, so
+            that players repeat their figures.
+        free: Random stream that never repeats.
+    """
+
+    start: float
+    beats: float
+    index: int
+    section: Section
+    chords: list[Chord]
+    kicks: list[float]
+    key: int
+    minor: bool
+    triplets: bool
+    riff: np.random.Generator
+    free: np.random.Generator
+
+    def chord(self, offset: float = 0.0) -> Chord:
+        """The chord at an offset from the start of the bar."""
+        return chord_at(self.chords, self.start + offset)
+
+    def spans(self) -> list[tuple[float, float, Chord]]:
+        """Chords of this bar as (offset, length, chord)."""
+        edges = [c.start - self.start for c in self.chords]
+        inner = [e for e in edges if 1e-6 < e < self.beats - 1e-6]
+        return [(a, b - a, self.chord(a)) for a, b in pairwise([0.0, *inner, self.beats])]
+
+    def strokes(self, figure: str) -> list[tuple[float, float, str]]:
+        """Reads a figure written for four beats, one character per step.
+
+        `.` is a rest, `-` holds the stroke before it, and any other character is a stroke. Shorter
+        bars take the beginning of the figure, longer ones repeat it. Off-beat eighths swing where
+        beats are divided in three.
+
+        Returns:
+            Strokes as (offset, length, character).
+        """
+        unit = 4 / len(figure)
+        steps = round(self.beats / unit)
+        marks = (figure * (steps // len(figure) + 1))[:steps]
+        strokes = []
+        for hit in re.finditer("[^.-]-*", marks):
+            start, end = hit.start() * unit, hit.end() * unit
+            if self.triplets and unit == 0.5:
+                start, end = (t + (1 / 6 if t % 1 else 0.0) for t in (start, end))
+            strokes.append((start, end - start, hit[0][0]))
+        return strokes
+
+    def loud(self, velocity: float) -> int:
+        """A velocity, scaled by the energy of the section."""
+        return int(np.clip(round(velocity * (0.75 + 0.28 * self.section.energy)), 1, 127))
+
+
 def swing(notes: list[Note], ratio: float, unit: float) -> list[Note]:
     """Delays the off-beats.
 
     Args:
         notes: Notes played straight.
-        ratio: Share of each unit that its first half takes: 0.5 straight, 2/3 triplets.
-        unit: Length in beats of the pair that is swung: 1.0 for eighths, 0.5 for sixteenths.
+        ratio: Share of each pair that its first half takes: 0.5 is straight, 2/3 is triplets.
+        unit: Length of the pair that is swung: 1.0 for eighths, 0.5 for sixteenths.
     """
     if ratio == 0.5:
         return notes
@@ -111,9 +158,9 @@ def humanise(
 
     Args:
         notes: Notes as written.
-        rng: Source of chance.
-        timing: Standard deviation of the onsets, in beats.
-        lag: Constant delay, in beats: behind (positive) or ahead of the beat.
+        rng: Random stream.
+        timing: Standard deviation of the onsets.
+        lag: Constant delay, positive behind the beat and negative ahead of it.
         spread: Standard deviation of the velocities.
     """
     result = []

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from asteroid_ucr.minislakh.bass import Bassist
-from asteroid_ucr.minislakh.chance import choose, song_rng
 from asteroid_ucr.minislakh.comping import EXTRAS, PIANO, Accompanist
-from asteroid_ucr.minislakh.context import Bar
 from asteroid_ucr.minislakh.drums import Drummer
 from asteroid_ucr.minislakh.harmony import Chord, is_minor, lay_out, pick_progressions
-from asteroid_ucr.minislakh.score import CORE, Note, Part, Section, Song, humanise, swing
+from asteroid_ucr.minislakh.notes import Note, Part
+from asteroid_ucr.minislakh.score import CORE, Bar, Section, Song, humanise, swing
 from asteroid_ucr.minislakh.styles import STYLES, Style
+from asteroid_ucr.utils.seeding import choose, song_rng
 
 _FORMS = (
     "intro verse fill chorus break chorus",
@@ -29,18 +29,17 @@ _SPARSE = ("intro", "break", "solo", "fill")
 # Bars of a section, as a share of the song or of 28 bars.
 _SHARE = {"intro": 0.13, "verse": 0.22, "chorus": 0.24, "break": 0.13, "solo": 0.14, "fill": 0.08}
 _ENERGY = {"intro": 0.4, "verse": 0.6, "chorus": 0.95, "break": 0.35, "solo": 0.7, "fill": 0.75}
-# Who plays on in sparse sections. The three solos, or the three duos, together let each
-# instrument be heard without each other one.
+# Who plays in sparse sections. The three solos together, like the three duos, let each instrument
+# be heard without each of the others.
 _SOLOS = (("Drums",), ("Bass",), ("Piano",))
 _DUOS = (("Drums", "Bass"), ("Bass", "Piano"), ("Drums", "Piano"))
 _OTHERS = (
-    *("Guitar", "Organ", "Strings (continued)", "Brass", "Reed", "Pipe"),
-    *("Synth Lead", "Synth Pad"),
-)
+    "Guitar", "Organ", "Strings (continued)", "Brass", "Reed", "Pipe", "Synth Lead", "Synth Pad",
+)  # fmt: skip
 
 
 def compose(seed: int, index: int, seconds: float) -> Song:
-    """Composes song `index` of the collection `seed`; it depends on nothing else.
+    """Composes song `index` of the collection `seed`, which depends on nothing else.
 
     Args:
         seed: Seed of the collection, 0 or more.
@@ -51,7 +50,7 @@ def compose(seed: int, index: int, seconds: float) -> Song:
         A song with drums, bass and piano, and often one to three further parts.
     """
     rng = song_rng(seed, index, "song")
-    # Styles come round in an order of their own per seed, so that small sets are varied too.
+    # Each seed has its own order of styles, so that small collections are varied too.
     names = sorted(STYLES)
     turn, place = divmod(index, len(names))
     order = np.random.default_rng([seed, turn, zlib.crc32(b"styles")]).permutation(len(names))
@@ -64,14 +63,7 @@ def compose(seed: int, index: int, seconds: float) -> Song:
     sections = _form(rng, bars, style.bar_beats)
     chords, minor = _harmony(rng, style, key, sections)
     drummer = Drummer(choose(rng, style.grooves), style.bar_beats, song_rng(seed, index, "drums"))
-    song = Song(name, tempo, style.bar_beats, key, minor, seconds, sections, chords, [])
     triplets = drummer.groove.steps == 12 and style.bar_beats == 4
-
-    drum_notes: list[Note] = []
-    for section in sections:
-        if "Drums" not in section.resting:
-            drum_notes += drummer.play(section, section is sections[-1])
-    song.parts.append(Part("Drums", choose(rng, style.kits), True, drum_notes))
 
     def play(part: str, player: Bassist | Accompanist) -> list[Note]:
         notes: list[Note] = []
@@ -79,50 +71,57 @@ def compose(seed: int, index: int, seconds: float) -> Song:
             final = section is sections[-1]
             for number in range(section.bars - final if part not in section.resting else 0):
                 start = section.start + number * style.bar_beats
-                bar = Bar(
-                    start, style.bar_beats, number, section, chords,
-                    drummer.kick_steps(number, section.label), key, minor, triplets,
-                    song_rng(seed, index, f"{part} {section.label} {number % 2}"),
-                    song_rng(seed, index, f"{part} {start}"),
-                )  # fmt: skip
-                notes += player.bar(bar)
+                kicks = drummer.kick_steps(number, section.label)
+                riff = song_rng(seed, index, f"{part} {section.label} {number % 2}")
+                free = song_rng(seed, index, f"{part} {start}")
+                where = (start, style.bar_beats, number, section)
+                notes += player.bar(Bar(*where, chords, kicks, key, minor, triplets, riff, free))
         return notes
 
     def end(pitches: list[int], velocity: int) -> list[Note]:
         return [Note(chords[-1].start, chords[-1].length, p, velocity) for p in pitches]
 
+    # Pairs of a program and the notes that it plays; the drums come first.
+    notes = [
+        note
+        for section in sections
+        if "Drums" not in section.resting
+        for note in drummer.play(section, section is sections[-1])
+    ]
+    played = [(choose(rng, style.kits), notes)]
+
     # Basses reach from a low D to well into the piano's left hand.
     low = int(rng.integers(26, 34)) if rng.random() < 0.55 else int(rng.integers(33, 44))
     bassist = Bassist(choose(rng, style.bass), low, float(rng.uniform(0.5, 1.0)))
     notes = play("Bass", bassist) + end([bassist.root(chords[-1])], 92)
-    song.parts.append(Part("Bass", choose(rng, style.basses), False, notes))
+    played.append((choose(rng, style.basses), notes))
 
     # Most left hands stay clear of the bass; some share its range, and some songs have none.
     left = choose(rng, ((28, 41), (38, 48), (41, 50), (46, 55), None))
-    pianist = Accompanist(
-        PIANO[choose(rng, style.piano)], song_rng(seed, index, "pianist"),
-        left and int(rng.integers(*left)),
-    )  # fmt: skip
+    figure = PIANO[choose(rng, style.piano)]
+    left_hand = left and int(rng.integers(*left))
+    pianist = Accompanist(figure, song_rng(seed, index, "pianist"), left_hand)
     notes = play("Piano", pianist) + end(pianist.final(chords[-1]), 84)
-    song.parts.append(Part("Piano", choose(rng, style.pianos), False, notes))
+    played.append((choose(rng, style.pianos), notes))
 
     for extra in style.extras:
-        if len(song.parts) < 6 and rng.random() < extra.chance:
-            figure = choose(rng, extra.styles)
-            player = Accompanist(EXTRAS[figure], song_rng(seed, index, extra.inst_class))
+        if len(played) < 6 and rng.random() < extra.chance:
+            way = choose(rng, extra.styles)
+            player = Accompanist(EXTRAS[way], song_rng(seed, index, extra.inst_class))
             if notes := play(extra.inst_class, player):
-                if figure != "lead":
-                    notes += end(player.final(chords[-1]), 74)
-                song.parts.append(Part(extra.inst_class, choose(rng, extra.programs), False, notes))
-    ratio = float(rng.uniform(*style.swing))
-    for number, part in enumerate(song.parts):
+                notes += [] if way == "lead" else end(player.final(chords[-1]), 74)
+                played.append((choose(rng, extra.programs), notes))
+
+    parts, ratio = [], float(rng.uniform(*style.swing))
+    for number, (program, notes) in enumerate(played):
         chance = song_rng(seed, index, f"feel {number}")
-        swung = swing(part.notes, ratio, style.swing_unit)
-        lag = 0.0 if part.is_drum else float(chance.normal(0.004, 0.006)) * tempo / 60
+        lag = float(chance.normal(0.004, 0.006)) * tempo / 60 if number else 0.0
         looseness = float(chance.uniform(0.003, 0.009)) * tempo / 60
-        part.notes = humanise(swung, chance, looseness, lag, float(chance.uniform(3, 8)))
-        part.notes.sort(key=lambda note: (note.start, note.pitch))
-    return song
+        swung = swing(notes, ratio, style.swing_unit)
+        notes = humanise(swung, chance, looseness, lag, float(chance.uniform(3, 8)))
+        ordered = sorted(notes, key=lambda note: (note.start, note.pitch))
+        parts.append(Part(program, number == 0, tuple(ordered)))
+    return Song(name, tempo, style.bar_beats, key, minor, seconds, sections, chords, parts)
 
 
 def _whole_bars(tempo: float, bar_beats: float, seconds: float) -> int:

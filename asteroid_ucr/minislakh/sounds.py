@@ -11,8 +11,8 @@ import numpy as np
 import pretty_midi
 
 from asteroid_ucr.minislakh.kits import Kit
+from asteroid_ucr.minislakh.notes import Note, Part, Wave
 from asteroid_ucr.minislakh.player import Player
-from asteroid_ucr.minislakh.recording import StemNotes, TimedNote, Wave
 from asteroid_ucr.minislakh.soundfont import DRUM_BANK, SoundFont
 from asteroid_ucr.utils.errors import UserError
 
@@ -41,7 +41,7 @@ class Preset:
 
     def play(
         self,
-        notes: tuple[TimedNote, ...],
+        notes: tuple[Note, ...],
         is_drum: bool,
         frames: int,
         gains: Mapping[int, float] | None = None,
@@ -93,7 +93,7 @@ def open_sounds(paths: Iterable[str | Path]) -> list[SoundFont | Kit]:
 
 
 def draw_preset(
-    stem: StemNotes, sources: Sequence[SoundFont | Kit], rng: np.random.Generator, varied: bool
+    stem: Part, sources: Sequence[SoundFont | Kit], rng: np.random.Generator, varied: bool
 ) -> Preset:
     """Draws the instrument of a stem.
 
@@ -131,7 +131,7 @@ def _presets(source: SoundFont | Kit, is_drum: bool) -> list[Preset]:
     return [Preset(source, bank, p) for bank, p in keys if bank in (0, 8)]
 
 
-def _matching(source: SoundFont | Kit, stem: StemNotes, exact: bool) -> list[Preset]:
+def _matching(source: SoundFont | Kit, stem: Part, exact: bool) -> list[Preset]:
     presets = _presets(source, stem.is_drum)
     if stem.is_drum:
         same = [p for p in presets if p.program == stem.program and p.bank == DRUM_BANK]

@@ -12,12 +12,12 @@ import pretty_midi
 import soundfile as sf
 import yaml
 
-from asteroid_ucr.minislakh.chance import song_rng
 from asteroid_ucr.minislakh.kits import Kit
-from asteroid_ucr.minislakh.recording import SAMPLE_RATE, Recording, StemNotes, Wave
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Part, Recording, Wave
 from asteroid_ucr.minislakh.render import NORMALIZATION, RenderedStem, render_stems
 from asteroid_ucr.minislakh.soundfont import SoundFont
 from asteroid_ucr.utils.atomic import make_folder, write_error
+from asteroid_ucr.utils.seeding import song_rng
 
 # Peak of a mix in dBFS, as in Slakh.
 TARGET_PEAK = -1.0
@@ -109,7 +109,7 @@ def _stem_metadata(item: RenderedStem) -> dict[str, object]:
     }
 
 
-def _midi(stems: list[StemNotes], tempo: float) -> pretty_midi.PrettyMIDI:
+def _midi(stems: list[Part], tempo: float) -> pretty_midi.PrettyMIDI:
     midi = pretty_midi.PrettyMIDI(initial_tempo=tempo)
     for stem in stems:
         track = pretty_midi.Instrument(stem.program, stem.is_drum, stem.inst_class)
