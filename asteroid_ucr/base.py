@@ -1,10 +1,9 @@
-"""What this package's separators share: Asteroid's contract, and reading and writing models."""
+"""The base class of the separators, and reading and writing models."""
 
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from asteroid_ucr.utils.atomic import atomic_path
-from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.errors import UNREADABLE, UserError
 
 Model = TypeVar("Model", bound="SeparatorModel")
 TOWERS = "decomposition.encoder.towers."
@@ -27,12 +26,24 @@ class SeparatorModel(BaseModel):
 
     Attributes:
         sources: Names of the outputs, in order.
-        budget: What its training cost, as `asteroid_ucr.training.loop.fit` recorded it; None for
-            a model that was not trained here. It is saved with the model.
+        budget: Cost of the training, from `asteroid_ucr.training.loop.fit`; None if it is not
+            known. It is saved with the model.
+
+    Args:
+        sources: Names of the outputs, in order.
+        sample_rate: Sample rate in Hz.
+
+    Raises:
+        UserError: If there are no sources, or two have the same name.
     """
 
-    sources: list[str]
     budget: dict[str, Any] | None = None
+
+    def __init__(self, sources: Sequence[str], sample_rate: int):
+        if len(set(sources)) != len(sources) or not sources:
+            raise UserError(f"sources {list(sources)} must be different names, at least one.")
+        super().__init__(sample_rate=sample_rate, in_channels=1)
+        self.sources = list(sources)
 
     @property
     def n_src(self) -> int:
@@ -52,30 +63,27 @@ class SeparatorModel(BaseModel):
     @staticmethod
     def _as_batch(wav: Tensor) -> Tensor:
         """`(time,)`, `(batch, time)` or `(batch, 1, time)` to `(batch, 1, time)`."""
-        if wav.ndim == 1:
-            wav = wav[None, None]
-        elif wav.ndim == 2:
-            wav = wav[:, None]
-        if wav.ndim != 3 or wav.shape[1] != 1:
+        batch = torch.atleast_2d(wav)[:, None] if wav.ndim in (1, 2) else wav
+        if batch.ndim != 3 or batch.shape[1] != 1:
             raise UserError(
                 f"The waveform has shape {tuple(wav.shape)}: give (batch, 1, time) or (batch, "
                 "time); average the channels, or let the command `asteroid-ucr separate` keep them."
             )
-        if wav.shape[-1] == 0:
+        if batch.shape[-1] == 0:
             raise UserError("The waveform has zero length: it holds no samples.")
-        return wav
+        return batch
 
     @torch.no_grad()
     def torch_separate(self, wav: Tensor, **options: Any) -> Tensor:
-        """Separates on the model's device and returns on the input's.
+        """Separates on the model's device and returns the result on the device of the input.
 
-        Unlike Asteroid's function of this name, the outputs are not rescaled by their L1 norm: they
-        add up to the mixture as they are, and silence stays silence.
+        Unlike Asteroid's function of this name, it does not rescale the outputs by their L1 norm:
+        they add up to the mixture, and silence stays silence.
         """
         return self.forward_wav(wav.to(self.device), **options).to(wav.device)
 
     def separate(self, wav: Any, **options: Any) -> Any:
-        """Separates a tensor, an array or, as Asteroid does, a file."""
+        """Separates a tensor, an array or, as in Asteroid, a file."""
         if isinstance(wav, str):
             return super().separate(wav, **options)
         if isinstance(wav, Tensor):
@@ -97,10 +105,10 @@ class SeparatorModel(BaseModel):
         return conf
 
     def save(self, path: str | Path) -> None:
-        """Writes the model in Asteroid's form, completely or not at all.
+        """Writes the model atomically in Asteroid's form.
 
         Args:
-            path: Target, with the ending .pth.
+            path: Path of the file, with the ending .pth.
 
         Raises:
             UserError: If the file cannot be written.
@@ -109,37 +117,31 @@ class SeparatorModel(BaseModel):
             torch.save(self.serialize(), temporary)
 
     @classmethod
-    def _upgrade(cls, conf: dict[str, Any]) -> dict[str, Any]:
-        """Brings a checkpoint of an earlier version up to date, or refuses it."""
-        return conf
-
-    @classmethod
     def from_pretrained(cls: type[Model], name_or_conf: Any, *args: Any, **kwargs: Any) -> Model:
-        """Loads a model.
+        """Loads a model; `SeparatorModel` itself loads any of its subclasses.
 
         Args:
-            name_or_conf: A bundled model's name, the path of a checkpoint or of an experiment
-                folder, a Hugging Face id ("user/model"), or what `serialize` returns.
-            *args: Passed to Asteroid's loader.
-            **kwargs: Constructor arguments that overrule the stored ones.
+            name_or_conf: Name of a bundled model, path of a checkpoint or of an experiment folder,
+                Hugging Face id ("user/model"), or the result of `serialize`.
+            *args: Arguments of Asteroid's loader.
+            **kwargs: Constructor arguments that replace the stored ones.
 
         Raises:
-            UserError: If there is no such model, or the file holds none of this class
-                (`SeparatorModel` itself takes any of its subclasses).
+            UserError: If the model does not exist or has another class.
         """
         conf = name_or_conf if isinstance(name_or_conf, dict) else load_checkpoint(name_or_conf)
         name = str(conf.get("model_name"))
         if name != cls.__name__ and not (cls is SeparatorModel and _is_separator(name)):
             raise UserError(f"{name_or_conf} holds a {name}, not a {cls.__name__}.")
         budget = conf.get("infos", {}).get("budget")
-        conf = get(name)._upgrade({**conf, "model_args": {**conf["model_args"], **kwargs}})
+        conf = _upgraded({**conf, "model_args": {**conf["model_args"], **kwargs}})
         model = super().from_pretrained(conf, *args).eval()
         model.budget = budget
         return model
 
 
 def describe_budget(budget: dict[str, Any] | None) -> str:
-    """A training's budget in words, for the notes beside the scores; empty where none is known."""
+    """The cost of a training as text, for the notes beside scores; empty if it is not known."""
     if budget is None:
         return ""
     hours = budget["steps"] * budget["batch_size"] * budget["crop_seconds"] / 3600
@@ -151,36 +153,55 @@ def describe_budget(budget: dict[str, Any] | None) -> str:
 
 
 def _is_separator(name: str) -> bool:
+    """Whether Asteroid knows a model class of this name that is one of ours."""
     try:
         return issubclass(get(name), SeparatorModel)
     except (ValueError, TypeError):  # not registered with Asteroid, or not a class
         return False
 
 
+def _upgraded(conf: dict[str, Any]) -> dict[str, Any]:
+    """Converts a checkpoint of version 0.1, which stored the order of the outputs separately."""
+    state = dict(conf["state_dict"])
+    order = state.pop("order", None)
+    if order is None:
+        return conf
+    args = dict(conf["model_args"])
+    if args.get("prior"):
+        args["prior"] = dict(args["prior"])
+    for options in (args, args.get("prior") or {}):
+        for option, supported in {"trunk": "separate", "variant": "c"}.items():
+            if (value := options.pop(option, supported)) != supported:
+                raise UserError(
+                    f"The model was trained with {option} {value!r}, which this version no longer "
+                    f"supports (only {supported!r}): train it again."
+                )
+    model = get(conf["model_name"])(**args)
+    model.load_state_dict(state)
+    model.assign(order.tolist())
+    return {**conf, "model_args": args, "state_dict": model.state_dict()}
+
+
 def bundled_models() -> list[str]:
     """Names of the separators that are installed with the package."""
-    return sorted(_views())
+    index = _bundle().with_suffix(".json")
+    return sorted(json.loads(index.read_text())) if index.is_file() else []
 
 
 def _bundle() -> Path:
+    """The file of the bundled models."""
     return Path(str(resources.files("asteroid_ucr") / "models" / "bundled.safetensors"))
 
 
-def _views() -> dict[str, Any]:
-    index = _bundle().with_suffix(".json")
-    return json.loads(index.read_text()) if index.is_file() else {}
-
-
 def write_bundle(models: Mapping[str, SeparatorModel], path: str | Path) -> None:
-    """Writes several models into one file, in half precision, and what they share only once.
+    """Writes several models into one file, in half precision, storing shared weights only once.
 
-    The tensors go to `path`, and beside it, in a file of the same name that ends in .json, what
-    each model is made of: which parts of the file, and which constructor arguments. Encoders of
-    single sources, the prior and everything else are parts; statistics keep their precision.
+    The encoder of each source, each prior, and all other weights are parts of the file. A second
+    file, with the ending .json, lists the parts and the constructor arguments of each model.
 
     Args:
         models: Decomposition models by name.
-        path: Target, with the ending .safetensors.
+        path: Path of the file, with the ending .safetensors.
 
     Raises:
         UserError: If a file cannot be written.
@@ -206,8 +227,19 @@ def write_bundle(models: Mapping[str, SeparatorModel], path: str | Path) -> None
         temporary.write_text(json.dumps(views, indent=1) + "\n")
 
 
+def _halved(key: str, value: Tensor) -> Tensor:
+    """Converts weights to half precision, but not the statistics of the latents."""
+    keep = not value.is_floating_point() or key.rsplit(".", 1)[-1].startswith("latent_")
+    return value if keep else value.half()
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two state dicts are equal."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
 def read_bundle(path: str | Path, name: str) -> dict[str, Any]:
-    """One model of a file that `write_bundle` wrote, as `SeparatorModel.serialize` returns it."""
+    """One model of a file from `write_bundle`, in the form of `SeparatorModel.serialize`."""
     conf = json.loads(Path(path).with_suffix(".json").read_text())[name]
     with safe_open(path, "pt") as file:
         state = {
@@ -219,25 +251,15 @@ def read_bundle(path: str | Path, name: str) -> dict[str, Any]:
     return {**conf, "state_dict": state}
 
 
-def _halved(key: str, value: Tensor) -> Tensor:
-    """Weights in half precision, statistics as they are."""
-    keep = not value.is_floating_point() or key.rsplit(".", 1)[-1].startswith("latent_")
-    return value if keep else value.half()
-
-
-def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
 def find_model_file(name: str | Path) -> Path:
-    """The checkpoint that a model's name stands for.
+    """The checkpoint file of a model.
 
     Args:
-        name: Path of a checkpoint, or of a folder that holds `best_model.pth`; or a Hugging Face id
-            ("user/model"), which a `Path` is never taken for.
+        name: Path of a checkpoint or of a folder with `best_model.pth`, or, only as a string, a
+            Hugging Face id ("user/model").
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If the file does not exist.
     """
     path = Path(name)
     if path.is_dir():
@@ -249,28 +271,24 @@ def find_model_file(name: str | Path) -> Path:
     if path.is_file():
         return path
     if isinstance(name, str) and name.count("/") == 1 and not path.suffix:
-        return _download(name)
+        from asteroid.utils.hub_utils import cached_download
+
+        try:
+            return Path(cached_download(name))
+        except (OSError, ValueError) as error:  # base classes of the hub's own errors
+            raise UserError(
+                f"There is no model {name}, neither as a file nor on the Hugging Face hub "
+                f"({type(error).__name__}): check the name and the network."
+            ) from error
     bundled = ", ".join(bundled_models()) or "none in this version"
     raise UserError(f"There is no model {name}: give a file, or a bundled name ({bundled}).")
 
 
-def _download(name: str) -> Path:
-    from asteroid.utils.hub_utils import cached_download
-
-    try:
-        return Path(cached_download(name))
-    except (OSError, ValueError) as error:  # the hub's own errors derive from these
-        raise UserError(
-            f"There is no model {name}, neither as a file nor to be had from the Hugging Face hub "
-            f"({type(error).__name__})."
-        ) from error
-
-
 def load_checkpoint(name: str | Path) -> dict[str, Any]:
-    """Reads what `SeparatorModel.serialize` returned.
+    """Reads a model in the form of `SeparatorModel.serialize`.
 
     Args:
-        name: Name of a bundled model, or what `find_model_file` takes.
+        name: Name of a bundled model, or any argument of `find_model_file`.
 
     Raises:
         UserError: If the model does not exist or is not a checkpoint.
@@ -280,7 +298,7 @@ def load_checkpoint(name: str | Path) -> dict[str, Any]:
     path = find_model_file(name)
     try:
         conf = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} is not a model file: give what training wrote.") from error
     if not isinstance(conf, dict) or not {"model_name", "state_dict", "model_args"} <= set(conf):
         raise UserError(f"{path} is not a serialized model: give a best_model.pth.")

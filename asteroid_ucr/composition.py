@@ -1,8 +1,8 @@
 """Composition: the operator that turns rendered components into the mixture.
 
-A composition takes components `(batch, n_src, channels, frames)` and the codec, and returns
-`(batch, channels, frames)`. It works on latents as the codec gives them, not on standardised ones,
-so that its meaning does not depend on the statistics of a data set.
+A composition maps components `(batch, n_src, channels, frames)` to `(batch, channels, frames)`. It
+works on latents as the codec gives them, not on standardised ones, so that its meaning does not
+depend on the statistics of a data set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Composition = Callable[[Tensor], Tensor]
 
 
 def mean(components: Tensor, codec: Codec) -> Tensor:
-    """The paper's default (Bindi & Esling 2024, section 3): each has the mixture's scale."""
+    """Averages latents, the paper's default (Bindi & Esling 2024, section 3)."""
     return components.mean(1)
 
 
@@ -29,7 +29,7 @@ def add(components: Tensor, codec: Codec) -> Tensor:
 
 
 def power_sum(components: Tensor, codec: Codec) -> Tensor:
-    """Adds powers, as uncorrelated sources do; the codec's latents must be magnitudes."""
+    """Adds powers, which is right for uncorrelated sources; the codec must have powers."""
     return codec.from_power(codec.to_power(components).sum(1))
 
 
@@ -41,14 +41,14 @@ COMPOSITIONS: dict[str, Callable[[Tensor, Codec], Tensor]] = {
 
 
 def build_composition(name: str, codec: Codec) -> Composition:
-    """Looks a composition up by name.
+    """Returns a composition by its name.
 
     Args:
         name: Key of `COMPOSITIONS`.
         codec: Codec of the latents.
 
     Raises:
-        UserError: If there is no composition of that name, or it does not suit the codec.
+        UserError: If the composition does not exist or does not work with the codec.
     """
     if name not in COMPOSITIONS:
         raise UserError(f"Unknown composition {name!r}: choose one of {', '.join(COMPOSITIONS)}.")

@@ -1,8 +1,8 @@
 """The decomposition model: semantic encoders, one shared denoiser and a composition.
 
-The core of Bindi & Esling 2024, section 3. It learns from the latents of mixtures alone: the
-encoder gives one component latent z_i per source, the denoiser renders each of them, and the
-composition of what it renders has to be the mixture.
+This is the core of Bindi & Esling 2024, section 3. It learns from the latents of mixtures alone:
+the encoder gives one component latent z_i per source, the denoiser renders each of them, and the
+composition of the rendered components has to equal the mixture.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from asteroid_ucr.networks import SemanticEncoder, UNet2d
 class Decomposition(nn.Module):
     """Encoder, denoiser and composition over the latents of a codec.
 
-    Inputs and outputs are latents as the codec gives them. Inside, they are standardised per
+    Inputs and outputs are latents as the codec gives them. Internally they are standardised per
     channel, because the noise of the diffusion has unit variance.
 
     Args:
-        encoder: Gives the component latents.
+        encoder: Encoder of the component latents.
         denoiser: D(x_α, α, z_i), shared by all components. It is called as `denoiser(x_alpha,
             alpha, z)`, with α `(batch,)`, z `(batch, n_src, latent_dim, frames)` and the blend
-            either common to all components, `(batch, channels, frames)`, or one for each,
+            either common to all components, `(batch, channels, frames)`, or separate for each,
             `(batch, n_src, channels, frames)`, and returns `(batch, n_src, channels, frames)`.
-        composition: Turns rendered components into the mixture.
+        composition: Operator from rendered components to the mixture.
         channels: Channels of the codec's latents.
     """
 
@@ -53,7 +53,7 @@ class Decomposition(nn.Module):
             self.denoiser.set_silence(self.standardise(torch.zeros_like(self.latent_mean)))
 
     def standardise(self, latents: Tensor) -> Tensor:
-        """Latents of the codec to zero mean and unit variance per channel."""
+        """Latents of the codec, with zero mean and unit variance per channel."""
         return (latents - self.latent_mean) / self.latent_std
 
     def restore(self, standardised: Tensor) -> Tensor:
@@ -61,26 +61,22 @@ class Decomposition(nn.Module):
         return standardised * self.latent_std + self.latent_mean
 
     def encode(self, latents: Tensor) -> Tensor:
-        """Component latents of a mixture.
+        """Component latents `(batch, n_src, latent_dim, frames)` of a mixture.
 
         Args:
             latents: Latents of the mixture, `(batch, channels, frames)`.
-
-        Returns:
-            `(batch, n_src, latent_dim, frames)`.
         """
         return self.encoder(self.standardise(latents))
 
     def loss(self, latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
-        """‖compose_i D(x_α, α, z_i) − x‖² (Bindi & Esling 2024, section 3), standardised.
+        """The mean of ‖compose_i D(x_α, α, z_i) − x‖² in standardised latents, a scalar.
+
+        Source: Bindi & Esling 2024, section 3.
 
         Args:
             latents: Latents of the mixture, `(batch, channels, frames)`.
-            noise: Standard normal, of the same shape.
+            noise: Standard normal noise of the same shape.
             alpha: `(batch,)` in [0, 1].
-
-        Returns:
-            The mean squared error, a scalar.
         """
         x = self.standardise(latents)
         composed = self.compose(self.restore(self._estimate(x, noise, alpha)))
@@ -89,18 +85,18 @@ class Decomposition(nn.Module):
     def component_loss(
         self, latents: Tensor, components: Tensor, noise: Tensor, alpha: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The loss where a mixture's components are known: ‖D(x_α, α, z_i) − x_i‖², standardised.
+        """The mean of ‖D(x_α, α, z_i) − x_i‖², for mixtures whose components are known.
 
-        This is not part of the paper's method; see `asteroid_ucr.solos`.
+        This loss is not part of the paper's method; see `asteroid_ucr.solos`.
 
         Args:
             latents: Latents of the mixture, `(batch, channels, frames)`.
             components: Latents x_i of its components, `(batch, n_src, channels, frames)`.
-            noise: Standard normal, `(batch, channels, frames)`.
+            noise: Standard normal noise, `(batch, channels, frames)`.
             alpha: `(batch,)` in [0, 1].
 
         Returns:
-            The mean squared error, a scalar, and the rendered components, shaped like `components`.
+            The loss, a scalar, and the rendered components, shaped like `components`.
         """
         estimate = self._estimate(self.standardise(latents), noise, alpha)
         loss = (estimate - self.standardise(components)).square().mean()
@@ -118,19 +114,19 @@ class Decomposition(nn.Module):
         mixture: Tensor | None = None,
         alpha_start: float = 0.0,
     ) -> Tensor:
-        """Renders each component latent by itself, all from the same noise.
+        """Renders each component latent separately, all from the same noise.
 
-        From pure noise, all that is known of a component is its latent. A blend of the mixture with
-        noise shows the denoiser more: what models that learnt from components, and no others, use
-        to tell which part of the mixture a component is.
+        From noise alone, the denoiser knows only the latent of a component. Models that were
+        trained with `component_loss` can also extract the component from a blend of the mixture
+        with noise.
 
         Args:
             z: Component latents, `(batch, n_src, latent_dim, frames)`.
-            noise: Standard normal, `(batch or 1, channels, frames)`.
-            steps: Number of sampler steps; 1 gives the conditional mean.
-            mixture: Latents to blend with the noise, `(batch, channels, frames)`; needed where
-                `alpha_start` is not 0.
-            alpha_start: Share of the mixture in the blend to start from, in [0, 1).
+            noise: Standard normal noise, `(batch or 1, channels, frames)`.
+            steps: Number of sampler steps; one step gives the conditional mean.
+            mixture: Latents of the mixture, `(batch, channels, frames)`, required if `alpha_start`
+                is above 0.
+            alpha_start: Share of the mixture in the blend at the start, in [0, 1).
 
         Returns:
             Latents of the components, `(batch, n_src, channels, frames)`.
@@ -140,7 +136,7 @@ class Decomposition(nn.Module):
             start = iadb.blend(self.standardise(mixture), start, noise.new_tensor([alpha_start]))
 
         def denoise(x: Tensor, alpha: Tensor) -> Tensor:
-            # All components start from the same blend; after the first step each has its own.
+            # In the first step, all components share one blend; afterwards each has its own.
             return self.denoiser(x[:, 0] if x.shape[1] == 1 else x, alpha, z)
 
         return self.restore(iadb.sample(denoise, start[:, None], steps, alpha_start=alpha_start))

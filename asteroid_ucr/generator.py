@@ -1,4 +1,4 @@
-"""Generation with a masking prior: a plan, component latents, and waveforms from them."""
+"""Generation with a masking prior: a plan, component latents, and their waveforms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from asteroid_ucr import iadb
@@ -16,16 +15,16 @@ from asteroid_ucr.decomposition import Decomposition
 from asteroid_ucr.prior import MaskingPrior
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, crossfade
-from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.errors import UserError, check_positive
 from asteroid_ucr.utils.seeding import generator_for
 
-STEPS = 25  # of the prior's sampler
-_STREAM = 1  # tells the prior's noise from the denoiser's, which has the same seed
+STEPS = 25  # default steps of the prior's sampler
+_STREAM = 1  # makes the prior's noise differ from the denoiser's, which has the same seed
 
 
 @dataclass
 class Plan:
-    """What is to be generated, checked and encoded.
+    """A request for generation, checked and encoded.
 
     Attributes:
         samples: Length of the waveforms.
@@ -34,9 +33,9 @@ class Plan:
         audio: Waveforms `(batch, samples)` of the sources that are kept as audio, by source number.
         latents: Latents of all kept sources, `(batch, n_src, latent_dim, frames)`, zero elsewhere.
         mask: `(n_src,)`, True for the sources to generate.
-        start: Component latents of the mixture that is varied, or None.
+        start: Component latents of the mixture to vary, or None.
         strength: Strength of the variation, or None.
-        gain: `(batch, 1, 1)`, from the level of what was given to the level of the training.
+        gain: Gain `(batch, 1, 1)` from the level of the given audio to the level of the training.
     """
 
     samples: int
@@ -52,15 +51,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Generator:
-    """What generation needs of a model; `UCRSeparator.generator` gives it.
+    """The parts of a model that generation uses; see `UCRSeparator.generator`.
 
     Attributes:
-        decomposition: Encodes what is given and renders what is generated.
+        decomposition: Model that encodes and renders sources.
         prior: Model of the component latents.
         codec: The decomposition's codec.
         sources: Names of the components.
         steps: Default number of steps of the denoiser's sampler.
-        render_gain: Factors of the rendered power, one for each channel of the codec, or None.
+        render_gain: Factor for the rendered power in each channel of the codec, or None.
     """
 
     decomposition: Decomposition
@@ -79,21 +78,13 @@ class Generator:
         strength: float | None = None,
         batch: int | None = None,
     ) -> Plan:
-        """Checks a request, and encodes what it gives.
+        """Checks the arguments of `UCRSeparator.generate`, and encodes the given audio.
 
-        A stem that is kept as audio is encoded as separation encodes a mixture: the encoder gives
-        latents of all components, and the stem's own one is kept. All stems are brought to the
-        training level by one gain, that of their sum, so that their balance stays.
-
-        Args:
-            seconds: As for `UCRSeparator.generate`, like all others.
-            keep: Sources that are given.
-            mixture: Audio to vary.
-            strength: Strength of the variation.
-            batch: Number of items.
+        Audio to keep is encoded like a mixture, and the source's own component is used. One gain,
+        that of the sum of all kept audio, brings it to the level of the training.
 
         Raises:
-            UserError: If an argument is not valid; it names the first one.
+            UserError: If an argument is not valid.
         """
         if not (math.isfinite(seconds) and seconds > 0):
             raise UserError(f"seconds must be above 0, got {seconds:g}.")
@@ -104,14 +95,17 @@ class Generator:
         device, n_src = self.prior.mean.device, len(self.sources)
         samples = max(1, round(seconds * self.codec.sample_rate))
         frames = self.codec.frames(samples)
-        given: dict[int, Tensor] = {}
-        for name, value in (keep or {}).items():
-            given[self._number(name)] = self._shaped(name, value, samples, frames)
+        given = {
+            source_number(self.sources, name): self._shaped(name, value, samples, frames)
+            for name, value in (keep or {}).items()
+        }
         if len(given) == n_src:
             raise UserError("All sources are kept, so nothing is left to generate: keep fewer.")
+        inputs = list(given.values())
         if mixture is not None:
             mixture = self._shaped("mixture", mixture, samples, None)
-        size = _batch_size(batch, [*given.values(), *([mixture] if mixture is not None else [])])
+            inputs.append(mixture)
+        size = _batch_size(batch, inputs)
 
         audio = {k: v.expand(size, -1) for k, v in given.items() if v.ndim == 2}
         gain, start = torch.ones(size, 1, 1, device=device), None
@@ -128,25 +122,21 @@ class Generator:
 
     @torch.no_grad()
     def sample(self, plan: Plan, steps: int = STEPS, seed: int = 0) -> Tensor:
-        """Draws component latents from the prior.
+        """Draws component latents `(batch, n_src, latent_dim, frames)` from the prior.
 
         Args:
-            plan: What is to be generated.
+            plan: Plan of the generation; its kept latents are returned unchanged.
             steps: Steps of the prior's sampler.
-            seed: Item i is drawn with the noise of `seed + i`, a function of the absolute frame.
-
-        Returns:
-            `(batch, n_src, latent_dim, frames)`; kept latents are returned unchanged.
+            seed: Seed of the first item; the next items have the next seeds.
 
         Raises:
             UserError: If `steps` is below 1.
         """
-        if steps < 1:
-            raise UserError(f"steps must be at least 1, got {steps}.")
-        n_src, channels = len(self.sources), self.prior.mean.numel()
+        check_positive(steps=steps)
+        channels, frames = self.prior.mean.numel(), plan.frames
         seeds = [generator_for(seed + i, _STREAM).initial_seed() for i in range(plan.batch)]
-        noise = torch.cat([iadb.frame_noise(channels, 0, plan.frames, seed) for seed in seeds])
-        noise = rearrange(noise, "b (n d) t -> b n d t", n=n_src).to(self.prior.mean)
+        noise = torch.cat([iadb.frame_noise(channels, 0, frames, seed) for seed in seeds])
+        noise = noise.unflatten(1, plan.latents.shape[1:3]).to(self.prior.mean)
         z = self.prior.sample(
             noise,
             plan.mask.expand(plan.batch, -1),
@@ -161,14 +151,14 @@ class Generator:
         """Renders component latents in overlapping chunks, which are cross-faded.
 
         Args:
-            plan: What is to be generated.
+            plan: Plan of the generation.
             z: Component latents, `(batch, n_src, latent_dim, frames)`.
             steps: Steps of the denoiser's sampler; None takes the default.
-            seed: Seed of its noise, for the first item.
+            seed: Seed of the first item; the next items have the next seeds.
 
         Returns:
-            Waveforms `(batch, n_src, samples)` on the CPU, at the level of what was kept or
-            varied. Sources that were kept as audio are that audio.
+            Waveforms `(batch, n_src, samples)` on the CPU, at the level of the given audio. Sources
+            kept as audio are returned unchanged.
         """
         wanted = [k for k in range(len(self.sources)) if k not in plan.audio]
         chunks = self._chunks(plan, z, wanted, self.steps if steps is None else steps, seed)
@@ -183,7 +173,7 @@ class Generator:
     def _chunks(
         self, plan: Plan, z: Tensor, wanted: list[int], steps: int, seed: int
     ) -> Iterator[Tensor]:
-        """Waveforms `(batch, wanted, time)` of overlapping chunks."""
+        """Renders overlapping chunks `(batch, wanted, time)`."""
         codec, hop = self.codec, self.codec.hop
         length = CHUNK_SECONDS * codec.sample_rate // hop
         step = length - OVERLAP_SECONDS * codec.sample_rate // hop
@@ -196,23 +186,22 @@ class Generator:
             part = part.to(self.prior.mean)
             components = self.decomposition.render(part, torch.cat(noise).to(part), steps)
             balanced, scale = self.balance(components.float())
-            flat = rearrange(balanced[:, wanted], "b n c t -> (b n) c t")
-            wav = scale * codec.decode(flat, min(plan.samples - first * hop, frames * hop))
-            yield rearrange(wav, "(b n) 1 t -> b n t", b=len(z)).cpu()
+            size = min(plan.samples - first * hop, frames * hop)
+            wav = scale * codec.decode(balanced[:, wanted].flatten(0, 1), size)
+            yield wav[:, 0].unflatten(0, (len(z), -1)).cpu()
 
     def balance(self, components: Tensor) -> tuple[Tensor, float]:
-        """Brings rendered components to the level that each has in the mixture they compose.
+        """Brings rendered components to their levels in the mixture that they compose.
 
-        A component by itself need not have the level of its source: under the composition `mean`,
-        it is as strong as the mixture. Where latents are magnitudes, each component gets its share
-        of the power of the composed mixture, band by band, times `render_gain`; elsewhere the
-        sounds are scaled, as if the decoder were linear.
+        Under the composition `mean`, for example, each component has the power of the mixture. In
+        latents with powers, each component gets its share of the mixture's power in each channel,
+        times `render_gain`. Otherwise the waveforms are scaled, as if the decoder were linear.
 
         Args:
             components: Latents `(batch, n_src, channels, frames)`.
 
         Returns:
-            Latents of the same shape, and a factor for the waveforms that they decode to.
+            Latents of the same shape, and a factor for the decoded waveforms.
         """
         codec, compose = self.codec, self.decomposition.compose
         if not codec.has_power:
@@ -230,21 +219,10 @@ class Generator:
         latents = self.codec.encode(wav[:, None]).to(self.prior.mean.dtype)
         return self.decomposition.encode(latents).float()
 
-    def _number(self, name: str) -> int:
-        """The number of a source's name."""
-        if name not in self.sources:
-            raise UserError(
-                f"{name!r} cannot be kept: the model's sources are {', '.join(self.sources)}."
-            )
-        return list(self.sources).index(name)
-
     def _shaped(self, name: str, value: Tensor, samples: int, frames: int | None) -> Tensor:
-        """Audio as `(batch, samples)` or latents as `(batch, latent_dim, frames)`.
+        """Checks the shape of audio, or of latents if `frames` allows them.
 
-        The length tells which of the two the value is.
-
-        Raises:
-            UserError: If the length is that of neither, or the shape is not valid.
+        Returns `(batch, samples)` or `(batch, latent_dim, frames)`; the length tells which.
         """
         value = value.to(self.prior.mean.device, torch.float32)
         found = value.shape[-1] if value.ndim else 0
@@ -262,8 +240,8 @@ class Generator:
             latent = "" if frames is None else f" (or {frames} latent frames)"
             raise UserError(
                 f"{name} has {found} samples, {found / rate:g} s at {rate} Hz, but "
-                f"{samples / rate:g} s are to be generated, {samples} samples{latent}: cut it, or "
-                "set seconds accordingly."
+                f"{samples / rate:g} s are requested, {samples} samples{latent}: cut it, or set "
+                "seconds accordingly."
             )
         raise UserError(
             f"{name} has the shape {tuple(value.shape)}: give mono audio (time), (batch, time) or "
@@ -271,14 +249,21 @@ class Generator:
         )
 
 
-def _batch_size(batch: int | None, given: list[Tensor]) -> int:
-    sizes = {len(value) for value in given} - {1}
-    size = batch if batch is not None else max(sizes, default=1)
-    if size < 1:
-        raise UserError(f"batch must be at least 1, got {size}.")
+def source_number(sources: Sequence[str], name: str) -> int:
+    """The number of a source to keep; raises a `UserError` if it does not exist."""
+    if name not in sources:
+        raise UserError(f"{name!r} cannot be kept: the model's sources are {', '.join(sources)}.")
+    return list(sources).index(name)
+
+
+def _batch_size(batch: int | None, inputs: list[Tensor]) -> int:
+    """The requested number of items, or that of the inputs; an input may have one for all."""
+    sizes = {len(value) for value in inputs} - {1}
+    size = max(sizes, default=1) if batch is None else batch
+    check_positive(batch=size)
     if sizes - {size}:
         raise UserError(
-            f"What is given has batches of {sorted(sizes)}, but {size} are to be generated: give "
-            "one of each, or as many as the batch has."
+            f"The inputs have batches of {sorted(sizes)}, but {size} items are requested: give one "
+            "item of each, or as many as requested."
         )
     return size

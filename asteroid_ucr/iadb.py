@@ -1,8 +1,8 @@
 """Iterative α-(de)blending as pure functions (Heitz et al. 2023, "Iterative α-(de)Blending").
 
-A sample x and noise ε blend to x_α = α·x + (1 − α)·ε. A network that sees x_α and α predicts the
-posterior mean of x (variant "c") or of x − ε (variant "d"); the sampler follows the blend from
-α = 0, pure noise, to α = 1. Everything here broadcasts: data is `(batch, …)`, α is `(batch,)`.
+The blend of data x and noise ε is x_α = α·x + (1 − α)·ε. A network that is given x_α and α
+predicts the posterior mean of x (variant "c") or of x − ε (variant "d"). The sampler moves the
+blend from α = 0, which is pure noise, to α = 1. Data is `(batch, …)` and α is `(batch,)`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from asteroid_ucr.utils.seeding import generator_for
 
-VARIANTS = ("c", "d")
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 def _like(alpha: Tensor, x: Tensor) -> Tensor:
+    """Reshapes α `(batch,)` so that it broadcasts against `x`."""
     return alpha.reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -35,13 +35,13 @@ def blend(x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
 
 
 def estimate(output: Tensor, x_alpha: Tensor, alpha: Tensor, variant: str = "c") -> Tensor:
-    """The estimate of x that a network output stands for.
+    """The estimate of x that the network's output represents.
 
     Args:
-        output: What the network gave for `(x_alpha, alpha)`, `(batch, …)`.
-        x_alpha: The blend that it saw.
+        output: Output of the network for `(x_alpha, alpha)`, `(batch, …)`.
+        x_alpha: Blend that was its input.
         alpha: `(batch,)` in [0, 1].
-        variant: "c", the output is x itself; "d", it is x − noise.
+        variant: "c" if the network predicts x, "d" if it predicts x − noise.
     """
     if variant == "c":
         return output
@@ -55,17 +55,17 @@ def sample(
     variant: str = "c",
     alpha_start: float = 0.0,
 ) -> Tensor:
-    """Deterministic sampler (Heitz et al. 2023, algorithm 4), with equal steps in α.
+    """Deterministic sampler with equal steps in α (Heitz et al. 2023, algorithm 4).
 
-    One step from α = 0 is the network's posterior mean given noise alone: the estimate of least
-    squared error. More steps sharpen it towards a sample.
+    One step from α = 0 gives the network's posterior mean, the estimate with the least squared
+    error. More steps move the result from the mean towards a sample.
 
     Args:
         denoiser: Maps `(x_alpha, alpha)` to the network's output.
-        noise: The blend to start from, at `alpha_start`, `(batch, …)`.
+        noise: Blend `(batch, …)` at `alpha_start`, from which the sampler starts.
         steps: Number of network evaluations, at least 1.
-        variant: What the network predicts, "c" or "d".
-        alpha_start: Where to start, in [0, 1).
+        variant: What the network predicts: "c" or "d".
+        alpha_start: Value of α at the start, in [0, 1).
 
     Returns:
         The sample at α = 1, shaped like `noise`.
@@ -81,27 +81,26 @@ def sample(
     x = noise
     for now, following in pairwise(grid):
         alpha = torch.full((x.shape[0],), now, device=x.device, dtype=x.dtype)
-        # Under autocast, networks may answer in lower precision than they are asked.
+        # Under autocast, the output of a network may have a lower precision than its input.
         target = estimate(denoiser(x, alpha), x, alpha, variant).to(x.dtype)
-        # Moving along (target − noise) for (following − now), with the noise that x implies.
+        # Moves by (following − now) · (target − noise), with the noise that x and target imply.
         x = torch.lerp(x, target, (following - now) / (1 - now))
     return x
 
 
 def in_windows(denoiser: Denoiser, window: int) -> Denoiser:
-    """Lets a denoiser work on signals longer than it was trained on.
+    """Makes a denoiser accept signals that are longer than those of its training.
 
     Windows that overlap by half are denoised one by one, and their outputs are averaged with
-    triangular weights. Used at every step of `sample`, all windows see one common signal: what
-    they say of their overlaps is reconciled before they can drift apart (Bar-Tal et al. 2023,
-    "MultiDiffusion"). Signals that fit into a window pass through as they are.
+    triangular weights. `sample` does this at every step, so that all windows work on one common
+    signal and cannot drift apart (Bar-Tal et al. 2023, "MultiDiffusion", eq. 5).
 
     Args:
-        denoiser: Of signals `(batch, …, frames)`; its output has to be an estimate of the data.
-        window: Frames that it takes at a time, at least 2.
+        denoiser: Denoiser of signals `(batch, …, frames)`, whose output is an estimate of the data.
+        window: Number of frames per window, at least 2.
 
     Returns:
-        A denoiser of any number of frames. Its memory use is constant, apart from the signal.
+        A denoiser of any number of frames. Memory use is constant, apart from the signal.
     """
 
     def denoise(x: Tensor, alpha: Tensor) -> Tensor:
@@ -111,8 +110,7 @@ def in_windows(denoiser: Denoiser, window: int) -> Denoiser:
         ramp = torch.arange(1, window + 1, device=x.device, dtype=x.dtype)
         weight = torch.minimum(ramp, ramp.flip(0))
         total, weights = torch.zeros_like(x), x.new_zeros(frames)
-        starts = [*range(0, frames - window, window // 2), frames - window]
-        for start in starts:
+        for start in [*range(0, frames - window, window // 2), frames - window]:
             span = slice(start, start + window)
             total[..., span] += weight * denoiser(x[..., span], alpha)
             weights[span] += weight
@@ -121,29 +119,26 @@ def in_windows(denoiser: Denoiser, window: int) -> Denoiser:
     return denoise
 
 
-def frame_noise(
-    channels: int, first: int, frames: int, seed: int, device: torch.device | str = "cpu"
-) -> Tensor:
+def frame_noise(channels: int, first: int, frames: int, seed: int) -> Tensor:
     """Standard normal noise that is a function of the absolute frame number.
 
-    Chunks of a long signal that overlap draw the same values where they overlap, and a chunk can
-    be drawn without those before it. The values do not depend on the device.
+    Overlapping chunks of a long signal get the same values in their overlap, and the noise of a
+    chunk does not require the noise before it.
 
     Args:
         channels: Channels of the latents.
         first: Number of the first frame, from the start of the signal; may be negative.
         frames: Number of frames.
         seed: Any integer.
-        device: Device of the result.
 
     Returns:
-        Noise `(1, channels, frames)`, float32.
+        Noise `(1, channels, frames)`, float32, on the CPU.
     """
-    block = 256  # frames drawn by one generator: long enough to be cheap, short enough to skip to
+    block = 256  # frames per generator: a chunk wastes at most this many at either end
     start, stop = first // block, (first + frames - 1) // block + 1
     blocks = [
         torch.randn(channels, block, generator=generator_for(seed, index))
         for index in range(start, stop)
     ]
     offset = first - start * block
-    return torch.cat(blocks, dim=1)[None, :, offset : offset + frames].to(device)
+    return torch.cat(blocks, dim=1)[None, :, offset : offset + frames]

@@ -1,8 +1,8 @@
 """From estimates to soft masks, and from masks to waveforms that add up to the mixture.
 
-A codec renders sources with its own phase and its own errors. Used as masks on the mixture's
-short-time Fourier transform, the same estimates keep the mixture's phase and lose nothing of its
-signal: the masks sum to one at every time and frequency, so the sources sum to the mixture.
+A codec decodes sources with a phase and errors of its own. If the estimates are used as masks on
+the mixture's short-time Fourier transform instead, the sources have the mixture's phase. The masks
+sum to one at every time and frequency, so the sources sum to the mixture.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-# Masks live on a grid of 75 frames per second, EnCodec's frame rate, at 24 kHz.
-MASK_RATE = 24_000
-MASK_FFT = 2048  # 85 ms: resolves a bass's partials, 11.7 Hz per bin
-MASK_HOP = 320  # 13 ms: one latent frame
+# Grid of the masks, with EnCodec's 75 frames per second.
+MASK_RATE = 24_000  # Hz
+MASK_FFT = 2048  # 85 ms, or 11.7 Hz per bin, which resolves the partials of a bass
+MASK_HOP = 320  # 13 ms, one latent frame
 
 
 @cache
 def fast_length(size: int) -> int:
-    """The smallest number from `size` on with no prime factor above 5, fast to transform."""
+    """The smallest number ≥ `size` without prime factors above 5, whose FFT is fast."""
     rest = size
     for factor in (2, 3, 5):
         while rest % factor == 0:
@@ -30,10 +30,10 @@ def fast_length(size: int) -> int:
 
 
 def stft_settings(sample_rate: int) -> tuple[int, int]:
-    """FFT size and hop, in samples, that last as long at `sample_rate` as the grid's at 24 kHz.
+    """FFT size and hop, in samples, with the durations of the grid's at 24 kHz.
 
-    The FFT may be a little longer, so that its size has small factors: 3764 samples at 44.1 kHz,
-    four times a prime, take one and a half times as long to transform as 3840, or more.
+    The FFT is slightly longer where that gives its size small factors. At 44.1 kHz, 3764 samples
+    (four times a prime) take at least one and a half times as long to transform as 3840.
     """
     hop = max(1, round(MASK_HOP * sample_rate / MASK_RATE))
     half = max(2, round(MASK_FFT * sample_rate / MASK_RATE / 2))
@@ -52,15 +52,10 @@ def stft(wav: Tensor, sample_rate: int = MASK_RATE) -> Tensor:
     """
     n_fft, hop = stft_settings(sample_rate)
     flat = wav.reshape(-1, wav.shape[-1])
-    # Zero padding, unlike reflection, works for signals shorter than the window.
-    spec = torch.stft(
-        flat,
-        n_fft,
-        hop,
-        window=torch.hann_window(n_fft, device=wav.device, dtype=wav.dtype),
-        pad_mode="constant",
-        return_complex=True,
-    )
+    window = torch.hann_window(n_fft, device=wav.device, dtype=wav.dtype)
+    # Unlike reflection, padding with zeros works for signals shorter than the window.
+    padding = {"pad_mode": "constant", "return_complex": True}
+    spec = torch.stft(flat, n_fft, hop, window=window, **padding)
     return spec.reshape(*wav.shape[:-1], *spec.shape[-2:])
 
 
@@ -76,12 +71,12 @@ def istft(spec: Tensor, length: int, sample_rate: int = MASK_RATE) -> Tensor:
 def wiener_masks(power: Tensor, eps: float = 1e-10) -> Tensor:
     """Soft masks from power spectrograms: each source's share of the total power.
 
-    This is the single-channel Wiener filter of independent Gaussian sources. Where all estimates
-    are silent, the sources share equally.
+    This is the single-channel Wiener filter for independent Gaussian sources. Where all estimates
+    are silent, the masks are equal.
 
     Args:
         power: `(..., n_src, freq, frames)`, not negative.
-        eps: Power below which sources count as equally loud.
+        eps: Power added to each source.
 
     Returns:
         Masks of the same shape, in [0, 1], that sum to one over the sources.
@@ -93,12 +88,12 @@ def wiener_masks(power: Tensor, eps: float = 1e-10) -> Tensor:
 def apply_masks(wav: Tensor, masks: Tensor, sample_rate: int = MASK_RATE) -> Tensor:
     """Filters a waveform with each of the masks.
 
-    Masks are functions of time in seconds and frequency in Hz: for a waveform at another rate than
-    24 kHz they are interpolated linearly, and above 12 kHz the mean mask of the top kilohertz is
-    used. Interpolation keeps their sum at one, so that the outputs sum to `wav`.
+    For a sample rate other than 24 kHz, the masks are interpolated linearly in time and frequency;
+    above 12 kHz, the mean mask of 11 to 12 kHz is used. Interpolation keeps the sum of the masks at
+    one, so that the outputs sum to `wav`.
 
     Args:
-        wav: `(batch, channels, time)`; all channels are filtered alike.
+        wav: `(batch, channels, time)`; all channels are filtered with the same masks.
         masks: `(batch, n_src, freq, frames)` on the 24 kHz grid.
         sample_rate: Sample rate of `wav`, in Hz.
 
@@ -110,14 +105,14 @@ def apply_masks(wav: Tensor, masks: Tensor, sample_rate: int = MASK_RATE) -> Ten
     if sample_rate != MASK_RATE:
         masks = _resize(masks, n_fft, hop, sample_rate, spec.shape[-1])
     masks = _fit_frames(masks, spec.shape[-1])
-    # As real numbers: a complex product would first copy the masks into complex ones.
+    # A complex product would first convert the masks to complex numbers.
     parts = rearrange(torch.view_as_real(spec), "b c f k part -> b 1 c f k part")
     filtered = torch.view_as_complex(parts * rearrange(masks, "b n f k -> b n 1 f k 1"))
     return istft(filtered, wav.shape[-1], sample_rate)
 
 
 def _fit_frames(masks: Tensor, frames: int) -> Tensor:
-    """Crops, or repeats the last frame, to `frames`."""
+    """Crops the masks to `frames`, or repeats their last frame."""
     missing = frames - masks.shape[-1]
     if missing <= 0:
         return masks[..., :frames]
@@ -125,6 +120,7 @@ def _fit_frames(masks: Tensor, frames: int) -> Tensor:
 
 
 def _resize(masks: Tensor, n_fft: int, hop: int, sample_rate: int, frames: int) -> Tensor:
+    """Interpolates masks from the 24 kHz grid to the grid of another sample rate."""
     bins = masks.shape[-2]
     top = masks[..., -round(1000 * MASK_FFT / MASK_RATE) :, :].mean(-2, keepdim=True)
     masks = torch.cat([masks, top], dim=-2)
@@ -133,7 +129,7 @@ def _resize(masks: Tensor, n_fft: int, hop: int, sample_rate: int, frames: int) 
     )
     masks = _interpolate(masks, torch.where(position > bins - 1, float(bins), position), dim=-2)
     if hop * MASK_RATE == MASK_HOP * sample_rate:
-        return masks  # frames coincide, as at 44.1 and 48 kHz
+        return masks  # the frames coincide, as at 44.1 and 48 kHz
     time = torch.arange(frames, device=masks.device) * (hop / sample_rate * MASK_RATE / MASK_HOP)
     return _interpolate(masks, time.clamp(max=masks.shape[-1] - 1), dim=-1)
 

@@ -1,8 +1,8 @@
-"""The masking prior: one diffusion model of all component latents, given any of them.
+"""The masking prior: a diffusion model of component latents, given any subset of them.
 
-Bindi & Esling 2024, section 3: an IADB model over the stacked component latents z = (z_1 … z_N).
-In training a random set of components is masked: these are noised and predicted, the others stay
-as they are. One network thus generates all components, or the missing ones to those it is given.
+It is an IADB model over the stacked component latents z = (z_1 … z_N) (Bindi & Esling 2024, section
+3). In training, a random subset of the components is masked: noise is blended with these, and the
+network predicts them from the others. Thus one network generates all components or any subset.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def mask_law(n_src: int, all_masked: float = 0.5) -> tuple[Tensor, Tensor]:
 
     Args:
         n_src: Number of components.
-        all_masked: Probability that all are masked; the other non-empty masks share the rest
-            equally. With one component there is no other mask, and its probability is 1.
+        all_masked: Probability that all components are masked. The other non-empty masks have equal
+            probabilities; with one component there are none, and this probability is 1.
 
     Returns:
-        Masks `(2 ** n_src − 1, n_src)`, True where masked, the last one masking all; and their
-        probabilities `(2 ** n_src − 1,)`, float64, which add up to one.
+        Masks `(2 ** n_src − 1, n_src)`, True where masked, of which the last one masks all, and
+        their probabilities `(2 ** n_src − 1,)`, float64.
 
     Raises:
         ValueError: If `all_masked` is not a probability, or there are no components.
@@ -46,7 +46,7 @@ def mask_law(n_src: int, all_masked: float = 0.5) -> tuple[Tensor, Tensor]:
 def draw_masks(
     batch: int, n_src: int, all_masked: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Independent masks `(batch, n_src)` by `mask_law`, True where masked."""
+    """Independent masks `(batch, n_src)` from `mask_law`, True where masked."""
     masks, probabilities = mask_law(n_src, all_masked)
     return masks[torch.multinomial(probabilities, batch, replacement=True, generator=generator)]
 
@@ -54,18 +54,18 @@ def draw_masks(
 class MaskingPrior(nn.Module):
     """A diffusion model of stacked component latents, conditioned on those that are not masked.
 
-    Inputs and outputs are component latents as the semantic encoder gives them,
-    `(batch, n_src, latent_dim, frames)`. Inside they are standardised per component and channel,
-    because the noise of the diffusion has unit variance. The network sees clean and noised
-    components side by side, and the mask, constant over a crop, as its time-varying condition.
+    Inputs and outputs are component latents `(batch, n_src, latent_dim, frames)` as the semantic
+    encoder gives them. Internally they are standardised per component and channel, because the
+    noise of the diffusion has unit variance. The input of the network is the stack of all
+    components, and its condition is the mask, constant over time.
 
     Args:
         n_src: Number of components.
         latent_dim: Channels of each component latent.
-        widths: Channels of the U-Net's levels; the reference (Bindi & Esling 2024) has 64, 128,
-            256, 512: 7.8 million parameters for two univariate components.
-        kernel_sizes: Kernel sizes of the levels' blocks; odd.
-        frames: Length of the crops of its training, and of the windows of its use.
+        widths: Channels of the U-Net's levels; the defaults are the reference's (Bindi & Esling
+            2024), with 7.8 million parameters for two univariate components.
+        kernel_sizes: Kernel sizes of the levels, odd.
+        frames: Length of the crops in training, and of the windows in use.
         embedding_dim: Size of the embedding of α.
     """
 
@@ -79,11 +79,10 @@ class MaskingPrior(nn.Module):
         embedding_dim: int = 64,
     ):
         super().__init__()
-        self.n_src, self.latent_dim = n_src, latent_dim
-        self.frames = frames
+        self.n_src, self.latent_dim, self.frames = n_src, latent_dim, frames
         channels, width = n_src * latent_dim, widths[0]
-        # The U-Net normalises its last layer over time. With a channel or two of its own it could
-        # not say how loud a component is, so it works on more, between two linear maps.
+        # The U-Net normalises its last layer over time. With one or two channels it could not
+        # represent the level of a component, so it has more channels, between two linear maps.
         self.lift = nn.Conv1d(channels, width, 1)
         self.network = UNet1d(width, n_src, widths, kernel_sizes, embedding_dim)
         self.lower = nn.Conv1d(width, channels, 1)
@@ -91,7 +90,7 @@ class MaskingPrior(nn.Module):
         self.register_buffer("std", torch.ones(n_src, latent_dim, 1))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Sets mean and standard deviation of the stacked latents, `(n_src * latent_dim,)` each."""
+        """Sets the mean and standard deviation, both `(n_src * latent_dim,)`."""
         self.mean.copy_(mean.reshape(self.mean.shape))
         self.std.copy_(std.clamp(min=1e-5).reshape(self.std.shape))
 
@@ -108,7 +107,7 @@ class MaskingPrior(nn.Module):
         self.network.permute_condition(order)
 
     def standardise(self, z: Tensor) -> Tensor:
-        """Component latents to zero mean and unit variance."""
+        """Component latents, with zero mean and unit variance."""
         return (z - self.mean) / self.std
 
     def restore(self, standardised: Tensor) -> Tensor:
@@ -116,15 +115,16 @@ class MaskingPrior(nn.Module):
         return standardised * self.std + self.mean
 
     def forward(self, x: Tensor, alpha: Tensor, mask: Tensor) -> Tensor:
-        """The network's output for masked components at α and kept ones as they are.
+        """Predicts the masked components.
 
         Args:
-            x: Standardised, `(batch, n_src, latent_dim, frames)`.
-            alpha: `(batch,)` in [0, 1], of the masked components.
+            x: Standardised latents, `(batch, n_src, latent_dim, frames)`: kept components, and
+                blends with noise of the masked ones.
+            alpha: `(batch,)` in [0, 1], for the masked components.
             mask: `(batch, n_src)`, True where masked.
 
         Returns:
-            Shaped like `x`; its values for kept components have no meaning.
+            Latents shaped like `x`, whose values for kept components have no meaning.
         """
         condition = repeat(mask.to(x.dtype), "b n -> b n t", t=x.shape[-1])
         hidden = self.lift(rearrange(x, "b n d t -> b (n d) t"))
@@ -132,17 +132,13 @@ class MaskingPrior(nn.Module):
         return rearrange(hidden, "b (n d) t -> b n d t", n=self.n_src)
 
     def loss(self, z: Tensor, noise: Tensor, alpha: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error over the masked components.
+        """Mean squared error over all masked components of the batch, a scalar.
 
         Args:
             z: Component latents, `(batch, n_src, latent_dim, frames)`.
-            noise: Standard normal, of the same shape.
+            noise: Standard normal noise of the same shape.
             alpha: `(batch,)` in [0, 1].
             mask: `(batch, n_src)`, True where masked; at least one component.
-
-        Returns:
-            The squared error of what the network predicts, averaged over all elements of all
-            masked components of the batch.
         """
         x = self.standardise(z)
         masked = mask[:, :, None, None]
@@ -161,36 +157,31 @@ class MaskingPrior(nn.Module):
     ) -> Tensor:
         """Generates the masked components.
 
-        The kept ones are put back before every step, in every window, and returned as they were
-        given, bit by bit. Latents longer than the crops of the training are generated in
-        overlapping windows whose estimates are averaged at every step, so that there is one
-        signal and windows never disagree (Bar-Tal et al. 2023, "MultiDiffusion", eq. 5).
+        The kept components are imposed before every step, and returned unchanged. Latents longer
+        than the crops of the training are generated in overlapping windows; see `iadb.in_windows`.
 
         Args:
-            noise: Standard normal, `(batch, n_src, latent_dim, frames)`.
+            noise: Standard normal noise, `(batch, n_src, latent_dim, frames)`.
             mask: `(batch, n_src)`, True where masked.
-            kept: Latents of the kept components, shaped like `noise`; where masked, its values have
-                no effect. None if all are masked.
+            kept: Latents shaped like `noise`, used where the mask is False; None if all components
+                are masked.
             steps: Number of sampler steps.
-            alpha_start: Where to start, in [0, 1); above 0, a variation of `start`.
-            start: Component latents of what is varied, shaped like `noise`.
+            alpha_start: Value of α at the start, in [0, 1).
+            start: Component latents to vary, shaped like `noise`; None generates from noise.
 
         Returns:
             Component latents, shaped like `noise`.
         """
         masked = mask[:, :, None, None]
         kept = torch.zeros_like(noise) if kept is None else kept
-        clean = self.standardise(kept)
-
-        x = noise
+        clean, x = self.standardise(kept), noise
         if start is not None:
-            alpha = torch.full((len(noise),), alpha_start, device=noise.device, dtype=noise.dtype)
-            x = iadb.blend(self.standardise(start), noise, alpha)
+            x = iadb.blend(self.standardise(start), noise, noise.new_tensor([alpha_start]))
         windowed = iadb.in_windows(lambda x, alpha: self(x, alpha, mask), self.frames)
 
         def imposed(x: Tensor, alpha: Tensor) -> Tensor:
             estimated = windowed(torch.where(masked, x, clean), alpha)
             return torch.where(masked, estimated, clean)
 
-        x = iadb.sample(imposed, torch.where(masked, x, clean), steps, alpha_start=alpha_start)
+        x = iadb.sample(imposed, x, steps, alpha_start=alpha_start)
         return torch.where(masked, self.restore(x), kept)

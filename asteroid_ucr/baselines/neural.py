@@ -34,12 +34,9 @@ class WaveSeparator(SeparatorModel):
     network: nn.Module
 
     def __init__(self, sources: Sequence[str], outputs: int, sample_rate: int, shortest: int):
-        if len(set(sources)) != len(sources) or not sources:
-            raise UserError(f"sources {list(sources)} must be different names, at least one.")
+        super().__init__(sources, sample_rate)
         if outputs < len(sources):
             raise UserError(f"outputs is {outputs}: {len(sources)} sources need at least as many.")
-        super().__init__(sample_rate=sample_rate, in_channels=1)
-        self.sources = list(sources)
         self.shortest = shortest
         # Output m is a part of source owner[m]. A network trained on stems has one output each.
         self.register_buffer("owner", torch.arange(outputs) % len(sources))

@@ -12,7 +12,7 @@ from asteroid_ucr.utils.errors import UserError
 
 
 def _encodec(**options: Any) -> Codec:
-    # The package `encodec` is licensed CC BY-NC 4.0: it is imported only where it is asked for.
+    """Imports the package `encodec`, licensed CC BY-NC 4.0, only if its codec is used."""
     try:
         from asteroid_ucr.codecs.encodec import EncodecCodec
     except ModuleNotFoundError as error:
@@ -40,12 +40,12 @@ def build_codec(name: str, **options: Any) -> Codec:
         **options: Arguments of the codec's constructor.
 
     Raises:
-        UserError: If there is no such codec or option, or its weights are missing.
+        UserError: If the codec or an option does not exist, or the weights are missing.
     """
     if name == "encodec_48khz":
         raise UserError(
-            "codec 'encodec_48khz' is not supported: it normalises each one-second segment by a "
-            "scale of its own, so its latents alone do not give the audio; use 'encodec_24khz'."
+            "codec 'encodec_48khz' is not supported, because it needs a scale per segment besides "
+            "the latents: use 'encodec_24khz'."
         )
     if name not in CODECS:
         raise UserError(f"Unknown codec {name!r}: choose one of {', '.join(CODECS)}.")

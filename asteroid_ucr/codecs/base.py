@@ -14,12 +14,13 @@ class Codec(nn.Module, ABC):
     """A frozen map between waveforms and latents.
 
     Attributes:
-        name: What configurations call it.
+        name: Name in configurations.
         sample_rate: Sample rate of the waveform, in Hz.
         hop: Samples per latent frame.
         channels: Channels of the latents.
-        has_power: Whether the latents are magnitudes, so that `to_power` and `from_power` exist,
-            and `widths`, the frequency bins that each channel stands for, `(channels, 1)`.
+        has_power: Whether the latents are compressed powers; then `to_power`, `from_power` and
+            `widths` exist.
+        widths: Number of frequency bins per channel, `(channels, 1)`.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Codec(nn.Module, ABC):
         return self.sample_rate / self.hop
 
     def frames(self, samples: int) -> int:
-        """Latent frames of a waveform of that many samples."""
+        """Number of latent frames of a waveform with this number of samples."""
         return -(-samples // self.hop)
 
     @property
@@ -46,7 +47,7 @@ class Codec(nn.Module, ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes whenever the latents of some waveform would: settings and weights."""
+        """A text that changes whenever settings or weights change the latents."""
 
     @abstractmethod
     def encode(self, wav: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class Codec(nn.Module, ABC):
         """`(batch, channels, frames)` to `(batch, 1, length)`, `length` in samples."""
 
     def spectrogram(self, latents: Tensor, length: int) -> Tensor:
-        """Power spectrogram of what the latents stand for, on the grid of `asteroid_ucr.masking`.
+        """Power spectrogram of the decoded latents, on the grid of `asteroid_ucr.masking`.
 
         Args:
             latents: `(batch, channels, frames)`.
@@ -69,9 +70,9 @@ class Codec(nn.Module, ABC):
         return stft(self.decode(latents, length)[:, 0], self.sample_rate).abs().square()
 
     def to_power(self, latents: Tensor) -> Tensor:
-        """Latents to the powers that they stand for, elementwise."""
+        """Latents to powers, elementwise."""
         raise NotImplementedError(f"The latents of {self.name} have no power.")
 
     def from_power(self, power: Tensor) -> Tensor:
-        """Inverse of `to_power` where the latents are not negative."""
+        """Inverse of `to_power` for latents that are not negative."""
         raise NotImplementedError(f"The latents of {self.name} have no power.")

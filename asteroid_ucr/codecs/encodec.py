@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
@@ -18,44 +17,31 @@ from torch.nn.utils import remove_weight_norm
 
 from asteroid_ucr.codecs.base import Codec
 from asteroid_ucr.codecs.chunks import CHUNK_FRAMES, run_in_chunks
-from asteroid_ucr.codecs.huggingface import (
-    from_huggingface,
-    huggingface_file,
-    is_huggingface,
-    read_huggingface,
-)
-from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.codecs.huggingface import huggingface_file, read_weights
+from asteroid_ucr.utils.errors import UNREADABLE, UserError
 
-PUBLISHED_FILE = "encodec_24khz-d7cc33bc.th"  # the name holds the start of its SHA-256
+PUBLISHED_FILE = "encodec_24khz-d7cc33bc.th"  # the name ends in the start of its SHA-256
 PUBLISHED_URL = f"https://dl.fbaipublicfiles.com/encodec/v0/{PUBLISHED_FILE}"
 BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)
-_UNREADABLE = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    OSError,
-    KeyError,
-    EOFError,
-    UnpicklingError,
-    SafetensorError,
-)
 
 
 class EncodecCodec(Codec):
     """EnCodec 24 kHz: 128 channels at 75 frames/s, from the `encodec` package.
 
-    The published weights are licensed CC BY-NC 4.0 (no commercial use). They are looked for in
-    `codec_dir`, then in the folder that the environment variable ASTEROID_UCR_CODEC_DIR names,
-    then in torch hub's cache, which downloads them where it can.
+    The published weights are licensed CC BY-NC 4.0 (no commercial use). They are read from
+    `codec_dir`, from the folder in the environment variable ASTEROID_UCR_CODEC_DIR, or from torch
+    hub's cache, to which they are downloaded if possible.
 
     Args:
-        bandwidth: In kbit/s, one of 1.5, 3, 6, 12, 24: latents are the sum of that many codebooks'
-            entries. 0 gives the encoder's own, un-quantised latents.
-        codec_dir: Folder that holds the published file, or a Hugging Face checkpoint of it
+        bandwidth: Bit rate in kbit/s, one of 1.5, 3, 6, 12, 24, which sets the number of codebooks;
+            0 gives the encoder's own latents, without quantisation.
+        codec_dir: Folder with the published file or with a Hugging Face checkpoint of it
             (`facebook/encodec_24khz`: config.json with model.safetensors or pytorch_model.bin).
-        weights: A state dict of the same architecture, used instead of the published weights;
-            with the names of `encodec` or of `transformers`.
+        weights: Path of a state dict of the same architecture, used instead of the published
+            weights, with the names of `encodec` or of `transformers`.
+
+    Raises:
+        UserError: If the bandwidth is not valid, or the weights are missing or damaged.
     """
 
     name = "encodec_24khz"
@@ -72,13 +58,13 @@ class EncodecCodec(Codec):
         super().__init__()
         if bandwidth != 0 and bandwidth not in BANDWIDTHS:
             raise UserError(
-                f"codec bandwidth {bandwidth} is not one of EnCodec's: choose 0 (un-quantised) or "
-                f"one of {', '.join(map(str, BANDWIDTHS))} kbit/s."
+                f"codec bandwidth {bandwidth} does not exist: choose 0 (no quantisation) or one of "
+                f"{', '.join(map(str, BANDWIDTHS))} kbit/s."
             )
         self.bandwidth = bandwidth
         self.model = load_weights(weights) if weights else load_published(codec_dir)
         self._fingerprint = self._digest()
-        # Weights that no longer learn need no normalisation, whose modules cannot be copied.
+        # Frozen weights need no weight normalisation, and modules with it cannot be copied.
         for module in self.model.modules():
             if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
                 remove_weight_norm(module)
@@ -87,7 +73,7 @@ class EncodecCodec(Codec):
             self.model.set_target_bandwidth(bandwidth)
 
     def train(self, mode: bool = True) -> EncodecCodec:
-        """Stays in evaluation mode: in training mode EnCodec's quantiser moves its codebooks."""
+        """Stays in evaluation mode, because training mode would update the codebooks."""
         return super().train(False)
 
     @property
@@ -99,6 +85,7 @@ class EncodecCodec(Codec):
         return self._fingerprint
 
     def _digest(self) -> str:
+        """The fingerprint, from the bandwidth and a hash of all weights."""
         digest = hashlib.sha256()
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(key.encode())
@@ -110,12 +97,12 @@ class EncodecCodec(Codec):
         latents = run_in_chunks(self.model.encoder.model, wav)
         if not self.bandwidth:
             return latents
-        pieces = latents.split(CHUNK_FRAMES, dim=-1)
-        return torch.cat([self._quantise(piece) for piece in pieces], dim=-1)
-
-    def _quantise(self, latents: Tensor) -> Tensor:
-        codes = self.model.quantizer.encode(latents, self.model.frame_rate, self.bandwidth)
-        return self.model.quantizer.decode(codes)
+        quantiser, rate = self.model.quantizer, self.model.frame_rate
+        pieces = [
+            quantiser.decode(quantiser.encode(piece, rate, self.bandwidth))
+            for piece in latents.split(CHUNK_FRAMES, dim=-1)
+        ]
+        return torch.cat(pieces, dim=-1)
 
     def decode(self, latents: Tensor, length: int) -> Tensor:
         wav = run_in_chunks(self.model.decoder.model, latents)[..., :length]
@@ -123,20 +110,18 @@ class EncodecCodec(Codec):
 
 
 def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
-    """Loads the published 24 kHz model; verifies the checksum of Meta's own file.
+    """Loads the published 24 kHz model, and verifies the checksum of Meta's own file.
 
     Args:
-        codec_dir: Folder of that file, or a Hugging Face checkpoint of the same model.
+        codec_dir: Folder with that file, or with a Hugging Face checkpoint of the same model.
 
     Raises:
-        UserError: If the weights are neither there nor to be had, or the file is damaged.
+        UserError: If the weights are missing and cannot be downloaded, or the file is damaged.
     """
     folder = codec_dir or os.environ.get("ASTEROID_UCR_CODEC_DIR")
-    where = Path(folder) if folder else Path(torch.hub.get_dir()) / "checkpoints"
-    file = where / PUBLISHED_FILE
+    file = Path(folder or Path(torch.hub.get_dir()) / "checkpoints") / PUBLISHED_FILE
     if folder and not file.is_file():
-        checkpoint = huggingface_file(folder)
-        if checkpoint is not None:
+        if checkpoint := huggingface_file(folder):
             return load_weights(checkpoint)
         raise UserError(
             f"{file} does not exist: put EnCodec's published weights, {PUBLISHED_URL} "
@@ -147,13 +132,14 @@ def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
         return EncodecModel.encodec_model_24khz(repository=Path(folder) if folder else None)
     except (URLError, ConnectionError, TimeoutError) as error:
         raise UserError(
-            f"EnCodec's weights are not at {file} and cannot be downloaded: fetch {PUBLISHED_URL} "
-            "(CC BY-NC 4.0) elsewhere and put it there, or name its folder with --codec_dir."
+            f"EnCodec's weights are not at {file} and cannot be downloaded: download "
+            f"{PUBLISHED_URL} (CC BY-NC 4.0) elsewhere and put it there, or give its folder with "
+            "--codec_dir."
         ) from error
     except RuntimeError as error:
         raise UserError(
-            f"{file} is not EnCodec's published file ({_first_line(error)}): delete it and fetch "
-            f"{PUBLISHED_URL} again."
+            f"{file} is not EnCodec's published file ({_first_line(error)}): delete it and "
+            f"download {PUBLISHED_URL} again."
         ) from error
 
 
@@ -161,22 +147,19 @@ def load_weights(path: str | Path) -> EncodecModel:
     """Loads weights of the published model's architecture.
 
     Args:
-        path: Of a state dict, with the names of `encodec` or of Hugging Face's `transformers`, or
-            of a folder in the latter's layout.
+        path: Path of a state dict with the names of `encodec` or of Hugging Face's `transformers`,
+            or of a folder in the latter's layout.
 
     Raises:
-        UserError: If the file is missing or does not fit.
+        UserError: If the file is missing or does not fit the architecture.
     """
     file = huggingface_file(path) or Path(path)
     if not file.is_file():
         raise UserError(f"Codec weights {path} do not exist: check the option codec.weights.")
     model = EncodecModel.encodec_model_24khz(pretrained=False)
     try:
-        state = read_huggingface(file)
-        if is_huggingface(state):
-            state = from_huggingface(state, model.state_dict())
-        model.load_state_dict(state)
-    except _UNREADABLE as error:
+        model.load_state_dict(read_weights(file, model.state_dict()))
+    except (*UNREADABLE, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(
             f"{file} is not a state dict of EnCodec's 24 kHz architecture ({_first_line(error)})."
         ) from error
@@ -184,4 +167,5 @@ def load_weights(path: str | Path) -> EncodecModel:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The first line of an exception's message, or the name of its class."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,13 +1,13 @@
 """EnCodec checkpoints in the layout of Hugging Face's `transformers`, without that package.
 
-`facebook/encodec_24khz` on the Hugging Face hub holds the weights that Meta published, under the
-same licence (CC BY-NC 4.0), but other names.
+`facebook/encodec_24khz` on the Hugging Face hub has the weights that Meta published, under the same
+licence (CC BY-NC 4.0), but with other names.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from asteroid_ucr.utils.errors import UserError
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-# What config.json must say; a setting that it leaves out has this value there.
+# Required settings of config.json; a setting that is absent there has this value as its default.
 _CONFIG = {
     "model_type": "encodec",
     "sampling_rate": 24_000,
@@ -40,7 +40,7 @@ _NAMES = (
     (".convtr.convtr.", ".conv."),
     (".conv.conv.", ".conv."),
 )
-# Weight normalisation has had two ways to name its parts.
+# New and old names of the parts of weight normalisation.
 _NORM = (
     (".parametrizations.weight.original0", ".weight_g"),
     (".parametrizations.weight.original1", ".weight_v"),
@@ -48,77 +48,52 @@ _NORM = (
 
 
 def huggingface_file(path: str | Path) -> Path | None:
-    """The weights of a folder that `transformers` would load, or None for another folder."""
+    """The weights in a folder that `transformers` would load, or None for any other path."""
     folder = Path(path)
     if not (folder / "config.json").is_file():
         return None
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
-def huggingface_name(key: str) -> str:
-    """What `transformers` calls a weight of `encodec`'s model."""
-    for ours, theirs in _NAMES:
-        key = key.replace(ours, theirs)
-    return key
-
-
-def is_huggingface(keys: Iterable[str]) -> bool:
-    """Whether a state dict has `transformers`' names."""
-    return any(key.startswith("encoder.layers.") for key in keys)
-
-
-def read_huggingface(path: str | Path) -> dict[str, Tensor]:
-    """Reads a checkpoint's weights, and checks the config.json beside it, if there is one.
+def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Reads a checkpoint with the names of `encodec` or of `transformers`.
 
     Args:
-        path: Path of `model.safetensors` or `pytorch_model.bin`.
+        path: Path of the weights; a config.json beside it is checked.
+        expected: State dict of `encodec.EncodecModel`, for its names and shapes.
+
+    Returns:
+        Weights with the names of `encodec`.
 
     Raises:
         UserError: If config.json describes another model.
-        OSError, RuntimeError, ValueError: If the file cannot be read.
+        ValueError: If a weight of `transformers` is missing, left over, or of another shape.
     """
-    path = Path(path)
     config = path.parent / "config.json"
-    if config.is_file():
-        found = json.loads(config.read_text())
-        for key, value in _CONFIG.items():
-            if found.get(key, value) != value:
-                raise UserError(
-                    f"{config} says {key} {found[key]}: give the 24 kHz EnCodec, "
-                    f"facebook/encodec_24khz, which has {value}."
-                )
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def from_huggingface(
-    state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Renames the weights of a `transformers` checkpoint to those of `encodec`.
-
-    Args:
-        state: Of `transformers.EncodecModel`.
-        expected: State dict of `encodec.EncodecModel`, for its names and shapes.
-
-    Raises:
-        ValueError: If a weight is missing, left over, or of another shape.
-    """
-    named = {}
-    for key, value in state.items():
-        for theirs, ours in _NORM:
-            key = key.replace(theirs, ours)
-        named[key] = value
+    found = json.loads(config.read_text()) if config.is_file() else {}
+    for key, value in _CONFIG.items():
+        if found.get(key, value) != value:
+            raise UserError(
+                f"{config} says {key} {found[key]}, but the 24 kHz EnCodec has {value}: use "
+                "facebook/encodec_24khz."
+            )
+    safe = path.suffix == ".safetensors"
+    state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    if not any(key.startswith("encoder.layers.") for key in state):
+        return state
+    for new, old in _NORM:
+        state = {key.replace(new, old): value for key, value in state.items()}
     converted = {}
     for key, like in expected.items():
-        name = huggingface_name(key)
-        if name not in named:
+        name = key
+        for ours, theirs in _NAMES:
+            name = name.replace(ours, theirs)
+        if name not in state:
             raise ValueError(f"{name} is missing")
-        if named[name].shape != like.shape:
-            raise ValueError(
-                f"{name} has shape {tuple(named[name].shape)}, not {tuple(like.shape)}"
-            )
-        converted[key] = named.pop(name)
-    if named:
-        raise ValueError(f"{min(named)} is not a weight of EnCodec 24 kHz")
+        converted[key] = state.pop(name)
+        if converted[key].shape != like.shape:
+            found, wanted = tuple(converted[key].shape), tuple(like.shape)
+            raise ValueError(f"{name} has shape {found}, not {wanted}")
+    if state:
+        raise ValueError(f"{min(state)} is not a weight of EnCodec 24 kHz")
     return converted

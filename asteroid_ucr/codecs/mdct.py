@@ -1,4 +1,4 @@
-"""A codec without weights that keeps the waveform: the modified discrete cosine transform."""
+"""A codec without weights that preserves the waveform: the modified discrete cosine transform."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 class MdctCodec(Codec):
     """Lowest MDCT coefficients of 27 ms sine windows, 75 frames/s (Princen & Bradley 1986).
 
-    It has EnCodec's shape (24 kHz, 128 channels, 75 frames/s), needs no weights and no training,
-    and its latents are linear in the waveform. With all 320 coefficients the decoder gives the
-    waveform back; 128 of them keep what lies below 4.8 kHz.
+    It has EnCodec's shape (24 kHz, 128 channels, 75 frames/s) and needs no weights, and its latents
+    are linear in the waveform. All 320 coefficients give perfect reconstruction; 128 coefficients
+    preserve the band below 4.8 kHz.
 
     Args:
         channels: Number of coefficients per frame, 1 to 320.
@@ -27,7 +27,7 @@ class MdctCodec(Codec):
     name = "mdct"
     sample_rate = MASK_RATE
     hop = MASK_HOP
-    # Mixtures at the training level, an RMS of 0.1, have latents of unit power on average.
+    # At the training level, an RMS of 0.1, the latents of mixtures have a power of about one.
     scale = 10.0
 
     def __init__(self, channels: int = 128):
@@ -39,7 +39,7 @@ class MdctCodec(Codec):
         window = torch.sin(math.pi * n / (2 * hop))
         basis = window * torch.cos(math.pi / hop * (n + hop / 2) * k) * math.sqrt(2 / hop)
         self.register_buffer("basis", basis.float()[:, None], persistent=False)
-        # Half a hop at either end of a sound is seen by one window instead of two: see `_extend`.
+        # One window instead of two covers half a hop at either end of a sound; see `_extend`.
         rise, fall = window[hop // 2 : hop], window[: hop // 2].flip(0)
         self.register_buffer("edge", (rise * (rise + fall)).float(), persistent=False)
 
@@ -63,11 +63,10 @@ class MdctCodec(Codec):
         return F.pad(wav, (0, length - wav.shape[-1]))
 
     def _extend(self, wav: Tensor) -> Tensor:
-        """Pads to whole frames and adds half a hop at either end.
+        """Pads to whole frames, and extends either end by half a hop.
 
-        The first window folds its first half with a minus sign, and the last window its last half
-        with a plus sign. Sounds that are continued by the same symmetries fold onto themselves, so
-        that no further frame is needed to undo the folding.
+        The extensions have the symmetries of the MDCT's aliasing: odd at the start and even at the
+        end. The aliasing there equals the sound itself, so that no further frame has to cancel it.
         """
         half = self.hop // 2
         wav = F.pad(wav, (0, -wav.shape[-1] % self.hop))

@@ -13,22 +13,22 @@ from torch import Tensor
 from asteroid_ucr.codecs.base import Codec
 from asteroid_ucr.masking import MASK_FFT, MASK_HOP, MASK_RATE, stft
 
-# Added to the power before it is compressed, so that the gradient at silence is finite: about
-# 114 dB below a sine at full scale, where 16-bit audio has its quantisation noise.
+# Added to the power before compression, so that the gradient at silence is finite. It is about
+# 114 dB below a sine at full scale, near the quantisation noise of 16-bit audio.
 FLOOR = 1e-6
 
 
 class MelCodec(Codec):
     """Mel spectrogram of 128 bands at 75 frames/s, compressed by a power law.
 
-    It has EnCodec's shape (24 kHz, 128 channels, 75 frames/s) and needs no weights. It keeps no
-    phase: `decode` estimates one (fast Griffin-Lim, Perraudin et al. 2013), which is audible.
+    It has EnCodec's shape (24 kHz, 128 channels, 75 frames/s) and needs no weights. It discards the
+    phase; `decode` estimates one (fast Griffin-Lim, Perraudin et al. 2013), which is audible.
 
     Args:
         bands: Number of mel bands (Slaney's scale, 0 to 12 kHz).
-        exponent: Latents are power to this exponent; 0.15 is magnitude to the 0.3, the usual
-            compression of speech enhancement, close to loudness.
-        iterations: Iterations of Griffin-Lim.
+        exponent: Exponent of the power. The default corresponds to magnitudes to the power of 0.3,
+            which is usual in speech enhancement and close to loudness.
+        iterations: Number of iterations of Griffin-Lim.
     """
 
     name = "mel"
@@ -41,20 +41,16 @@ class MelCodec(Codec):
         self.channels = bands
         self.exponent = exponent
         self.iterations = iterations
-        weights = librosa.filters.mel(sr=MASK_RATE, n_fft=MASK_FFT, n_mels=bands, norm=None)
-        weights = torch.from_numpy(weights)
+        filters = librosa.filters.mel(sr=MASK_RATE, n_fft=MASK_FFT, n_mels=bands, norm=None)
+        weights = torch.from_numpy(filters)
         self.register_buffer("widths", weights.sum(1, keepdim=True), persistent=False)
-        # Mean power in the band, so that a band's width does not set its level …
+        # A band has the mean power of its bins, so that its level does not depend on its width.
         self.register_buffer("analysis", weights / weights.sum(1, keepdim=True), persistent=False)
-        # … and back: each bin takes the mean of the bands that cover it.
+        # In the other direction, a bin has the mean power of the bands that cover it.
         spread = weights.T / weights.sum(0).clamp(min=1e-6)[:, None]
-        self.register_buffer("synthesis", self._cover_edges(spread), persistent=False)
-
-    @staticmethod
-    def _cover_edges(spread: Tensor) -> Tensor:
-        """Bins outside all triangles (0 Hz and the Nyquist frequency) take their neighbour's."""
+        # No band covers 0 Hz and the Nyquist frequency: these bins copy their neighbours.
         spread[0], spread[-1] = spread[1], spread[-2]
-        return spread
+        self.register_buffer("synthesis", spread, persistent=False)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -68,7 +64,7 @@ class MelCodec(Codec):
 
     def encode(self, wav: Tensor) -> Tensor:
         power = self.analysis @ stft(wav[:, 0]).abs().square()
-        # The transform has a frame at either end; EnCodec, and this codec, one for each hop.
+        # The transform has a frame at either end, and the codec has one frame per hop.
         return self.from_power(power)[..., : self.frames(wav.shape[-1])]
 
     def to_power(self, latents: Tensor) -> Tensor:
@@ -83,12 +79,13 @@ class MelCodec(Codec):
         return F.pad(power, (0, missing), mode="replicate") if missing > 0 else power
 
     def decode(self, latents: Tensor, length: int) -> Tensor:
-        # A batch's spectra do not fit a CPU's caches: one at a time is more than twice as fast.
+        # On a CPU, one item at a time is more than twice as fast, because of the caches.
         size = 1 if latents.device.type == "cpu" else len(latents)
         return torch.cat([self._invert(part, length) for part in latents.split(size)])
 
     def _invert(self, latents: Tensor, length: int) -> Tensor:
-        padded = max(length, 2 * MASK_FFT)  # Griffin-Lim needs more than a window
+        """Estimates the phase by Griffin-Lim."""
+        padded = max(length, 2 * MASK_FFT)  # Griffin-Lim needs more than one window
         latents = F.pad(latents, (0, self.frames(padded) - latents.shape[-1]))
         wav = torchaudio.functional.griffinlim(
             self.spectrogram(latents, padded),

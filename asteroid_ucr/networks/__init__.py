@@ -20,7 +20,7 @@ def build_denoiser(
     kernels: Sequence[int],
     time_embedding: bool,
 ) -> nn.Module:
-    """Builds a denoiser of all components by name; the arguments are those of `UCRSeparator`.
+    """Builds a denoiser by name; the other arguments are those of `UCRSeparator`.
 
     Raises:
         UserError: If there is no denoiser of that name.

@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with the largest usual number of groups that divides the channels."""
+    """Group normalisation with up to 8 groups, as many as gcd(channels, 8)."""
     return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+def pad_frames(signal: Tensor, stride: int) -> Tensor:
+    """Repeats the last frame until the number of frames is a multiple of `stride`."""
+    return F.pad(signal, (0, -signal.shape[-1] % stride), mode="replicate")
 
 
 class TimeEmbedding(nn.Module):
@@ -24,7 +29,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        # From one period over [0, 1] to 1000, as the usual embeddings of 1000 diffusion steps.
+        # One to 1000 periods over [0, 1], as usual for diffusion models with 1000 steps.
         frequencies = 2 * math.pi * torch.logspace(0, 3, dim // 2)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
@@ -41,9 +46,10 @@ class ResidualBlock(nn.Module):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Kernel size, odd, so that the number of frames stays.
+        kernel_size: Kernel size, odd, so that the number of frames does not change.
         embedding_dim: Size of the vector that FiLM reads (Perez et al. 2018); None for no FiLM.
         condition_channels: Channels of a time-varying condition concatenated to the input.
+        conv: `nn.Conv1d`, or `nn.Conv2d` for inputs `(batch, channels, bands, frames)`.
     """
 
     def __init__(
@@ -53,38 +59,29 @@ class ResidualBlock(nn.Module):
         kernel_size: int = 3,
         embedding_dim: int | None = None,
         condition_channels: int = 0,
+        conv: type[nn.Conv1d] | type[nn.Conv2d] = nn.Conv1d,
     ):
         super().__init__()
-        padding = kernel_size // 2
+        size = {"kernel_size": kernel_size, "padding": kernel_size // 2}
         self.norm1 = group_norm(in_channels)
-        self.conv1 = nn.Conv1d(
-            in_channels + condition_channels, out_channels, kernel_size, padding=padding
-        )
+        self.conv1 = conv(in_channels + condition_channels, out_channels, **size)
         self.film = nn.Linear(embedding_dim, 2 * out_channels) if embedding_dim else None
         self.norm2 = group_norm(out_channels)
-        self.conv2 = nn.Conv1d(out_channels, out_channels, kernel_size, padding=padding)
-        self.shortcut = (
-            nn.Identity()
-            if in_channels == out_channels
-            else nn.Conv1d(in_channels, out_channels, 1)
-        )
+        self.conv2 = conv(out_channels, out_channels, **size)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else conv(in_channels, out_channels, 1)
 
     def forward(
         self, x: Tensor, embedding: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
-        """`(batch, in_channels, frames)` to `(batch, out_channels, frames)`.
-
-        Args:
-            x: Input.
-            embedding: `(batch, embedding_dim)`, needed with FiLM.
-            condition: `(batch, condition_channels, frames)`, needed if there are such channels.
-        """
+        """`(batch, in_channels, …)` to `(batch, out_channels, …)`."""
         hidden = F.silu(self.norm1(x))
         if condition is not None:
             hidden = torch.cat([hidden, condition], dim=1)
         hidden = self.norm2(self.conv1(hidden))
         if self.film is not None:
-            scale, shift = self.film(embedding)[..., None].chunk(2, dim=1)
+            film = self.film(embedding).reshape(len(x), -1, *[1] * (x.ndim - 2))
+            scale, shift = film.chunk(2, dim=1)
             hidden = hidden * (1 + scale) + shift
         return self.conv2(F.silu(hidden)) + self.shortcut(x)
 

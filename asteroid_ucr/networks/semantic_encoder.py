@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,10 @@ from asteroid_ucr.networks.blocks import ResidualBlock, group_norm
 
 
 class _Tower(nn.Sequential):
-    """A stem, a stage for each width, and a head that narrows to the output channels."""
+    """The encoder of one component: an input layer, a stage per width, and an output head."""
 
     def __init__(self, channels: int, widths: Sequence[int], out_channels: int, kernel_size: int):
-        def conv(from_channels: int, to_channels: int) -> nn.Conv1d:
-            return nn.Conv1d(from_channels, to_channels, kernel_size, padding=kernel_size // 2)
-
+        conv = partial(nn.Conv1d, kernel_size=kernel_size, padding=kernel_size // 2)
         layers: list[nn.Module] = [conv(channels, channels)]
         below = channels
         for width in widths:
@@ -27,9 +26,7 @@ class _Tower(nn.Sequential):
 
 
 class SemanticEncoder(nn.Module):
-    """Squeezes latents into `n_src` component latents at the same frame rate.
-
-    Each component has an encoder of its own, a tower.
+    """Encodes latents as `n_src` component latents, each by a tower of its own.
 
     Args:
         channels: Channels of the codec's latents.
@@ -53,7 +50,7 @@ class SemanticEncoder(nn.Module):
         )
 
     def pick(self, components: Sequence[int]) -> None:
-        """Keeps these components' encoders, in this order."""
+        """Keeps only the towers of these components, in this order."""
         self.towers = nn.ModuleList(self.towers[k] for k in components)
 
     def forward(self, latents: Tensor) -> Tensor:

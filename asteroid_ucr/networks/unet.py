@@ -9,25 +9,30 @@ import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor, nn
 
-from asteroid_ucr.networks.blocks import ResidualBlock, SelfAttention, TimeEmbedding, group_norm
+from asteroid_ucr.networks.blocks import (
+    ResidualBlock,
+    SelfAttention,
+    TimeEmbedding,
+    group_norm,
+    pad_frames,
+)
 
 
 class UNet1d(nn.Module):
     """The denoiser D(x_α, α, condition): a U-Net over frames.
 
-    Each level is a residual block, conditioned on α through FiLM and on the condition by
-    concatenation at the level's own frame rate, and a strided convolution that halves the frame
-    rate. The deepest level attends over all frames. Any number of frames is accepted: the input is
-    padded to a multiple of the total stride by repeating its last frame, and the output is cropped.
+    Each level has a residual block and a strided convolution that halves the frame rate. FiLM
+    conditions the block on α, and the condition is concatenated at the level's own frame rate. The
+    deepest level attends over all frames. Inputs may have any number of frames.
 
     Args:
         channels: Channels of input and output.
         condition_channels: Channels of the condition.
-        widths: Channels of each level, from the top down. The reference (Bindi & Esling 2024)
-            has 128, 256, 256, 512 behind 128 input channels.
+        widths: Channels of each level, from the top down; the defaults are the reference's (Bindi &
+            Esling 2024).
         kernel_sizes: Kernel sizes of each level's blocks; odd.
-        embedding_dim: Size of the embedding of α; None leaves α out, so that the network must do
-            without it, as the authors' published code does by mistake.
+        embedding_dim: Size of the embedding of α; None hides α from the network, as a fault in the
+            authors' published code does.
         heads: Attention heads at the deepest level.
     """
 
@@ -47,7 +52,7 @@ class UNet1d(nn.Module):
             )
         self.stride = 2 ** len(widths)
         self.embed = TimeEmbedding(embedding_dim) if embedding_dim else None
-        above = [channels, *widths[:-1]]  # what each level receives from the one above
+        above = [channels, *widths[:-1]]
         levels = list(zip(above, widths, kernel_sizes, strict=True))
         conditioning = {"embedding_dim": embedding_dim, "condition_channels": condition_channels}
         self.down = nn.ModuleList(ResidualBlock(a, w, k, **conditioning) for a, w, k in levels)
@@ -61,29 +66,15 @@ class UNet1d(nn.Module):
 
     @torch.no_grad()
     def permute_condition(self, order: Sequence[int]) -> None:
-        """Lets the weights take the condition's channels in another order.
-
-        Args:
-            order: For each new channel, the index of the old one that it holds.
-        """
+        """Reorders the condition in the weights: channel k becomes what was `order[k]`."""
         for block in [*self.down, self.middle, *self.up]:
             weight = block.conv1.weight[:, -len(order) :]
             weight.copy_(weight[:, list(order)])
 
     def forward(self, x: Tensor, alpha: Tensor, condition: Tensor) -> Tensor:
-        """Denoises.
-
-        Args:
-            x: Blend x_α, `(batch, channels, frames)`.
-            alpha: `(batch,)` in [0, 1].
-            condition: `(batch, condition_channels, frames)`.
-
-        Returns:
-            `(batch, channels, frames)`.
-        """
+        """Denoises the blend x_α `(batch, channels, frames)`, with α `(batch,)` in [0, 1]."""
         frames = x.shape[-1]
-        missing = -frames % self.stride
-        x, condition = (F.pad(signal, (0, missing), mode="replicate") for signal in (x, condition))
+        x, condition = pad_frames(x, self.stride), pad_frames(condition, self.stride)
         embedding = self.embed(alpha) if self.embed is not None else None
 
         skips = []
@@ -100,20 +91,10 @@ class UNet1d(nn.Module):
 
 
 class ComponentUNet1d(UNet1d):
-    """A `UNet1d` that denoises each component by itself, conditioned on its latent."""
+    """A `UNet1d` that denoises each component separately, conditioned on its latent."""
 
     def forward(self, x: Tensor, alpha: Tensor, z: Tensor) -> Tensor:
-        """Denoises all components.
-
-        Args:
-            x: Blends x_α, `(batch, channels, frames)`, common to all components, or `(batch,
-                n_src, channels, frames)`.
-            alpha: `(batch,)` in [0, 1].
-            z: Component latents, `(batch, n_src, latent_dim, frames)`.
-
-        Returns:
-            `(batch, n_src, channels, frames)`.
-        """
+        """Denoises all components; shapes as for `asteroid_ucr.decomposition.Decomposition`."""
         n_src = z.shape[1]
         if x.ndim == 3:
             x = repeat(x, "b c t -> b n c t", n=n_src)

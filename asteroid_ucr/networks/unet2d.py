@@ -1,70 +1,47 @@
 """Two-dimensional U-Net over frequency and time, a denoiser for latents that are spectrograms.
 
-A convolution over frequency learns the pattern of a harmonic sound once, where one over time alone
-learns it for every pitch. The sizes are those of small spectrogram separators: a U-Net (Jansson et
-al. 2017) with a recurrent layer across time, as open-unmix has (Stöter et al. 2019).
+A convolution over frequency learns the pattern of a harmonic sound once; a convolution over time
+alone has to learn it for every pitch. The design is that of small spectrogram separators: a U-Net
+(Jansson et al. 2017) with a recurrent layer across time, as in open-unmix (Stöter et al. 2019).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from asteroid_ucr.networks.blocks import TimeEmbedding, group_norm
+from asteroid_ucr.networks.blocks import ResidualBlock, TimeEmbedding, group_norm, pad_frames
 
-FOLD = 4  # latent frames that the network takes as one: 53 ms, and a frame's window lasts 85 ms
+FOLD = 4  # latent frames that the network takes as one (53 ms; the window of a frame is 85 ms)
 EMBEDDING = 64  # size of the embedding of α
-MAPS, HIDDEN = 8, 128  # spectra that a component latent is turned into, and width of the map
-GATE = 0.15  # exponent of the gate: that by which spectrograms are compressed
-
-
-class _Block(nn.Module):
-    """Two 3 × 3 convolutions with pre-activation, FiLM between them, and a shortcut."""
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__()
-        self.norm1 = group_norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.film = nn.Linear(EMBEDDING, 2 * out_channels)
-        self.norm2 = group_norm(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        same = in_channels == out_channels
-        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        hidden = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        scale, shift = self.film(embedding)[..., None, None].chunk(2, dim=1)
-        hidden = hidden * (1 + scale) + shift
-        return self.conv2(F.silu(hidden)) + self.shortcut(x)
+MAPS, HIDDEN = 8, 128  # spectra made from a component latent, and hidden width of that mapping
+GATE = 0.15  # exponent of the gate, the same as that of the compressed spectrograms
 
 
 class _Trunk(nn.Module):
-    """The U-Net over blends: features that do not depend on the component.
-
-    Args:
-        channels: Frequency bands, a multiple of `2 ** len(widths)`.
-        widths: Feature maps of each level, from the top down.
-    """
+    """The U-Net over blends: features that do not depend on the component."""
 
     def __init__(self, channels: int, widths: Sequence[int]):
         super().__init__()
+        block = partial(ResidualBlock, embedding_dim=EMBEDDING, conv=nn.Conv2d)
         above = [widths[0], *widths[:-1]]
         levels = list(zip(above, widths, strict=True))
-        # Convolutions alone cannot tell low frequencies from high ones.
+        # Convolutions alone cannot distinguish low frequencies from high ones.
         self.position = nn.Parameter(0.02 * torch.randn(1, 2, channels, 1))
         self.enter = nn.Conv2d(FOLD + 2, widths[0], 3, padding=1)
         self.embed = TimeEmbedding(EMBEDDING)
-        self.down = nn.ModuleList(_Block(a, w) for a, w in levels)
+        self.down = nn.ModuleList(block(a, w) for a, w in levels)
         self.halve = nn.ModuleList(nn.Conv2d(w, w, 2, stride=2) for w in widths)
-        self.middle = _Block(widths[-1], widths[-1])
+        self.middle = block(widths[-1], widths[-1])
         flat = widths[-1] * channels // 2 ** len(widths)
         self.recurrent = nn.GRU(flat, flat // 4, bidirectional=True, batch_first=True)
         self.leave = nn.Linear(flat // 4 * 2, flat)
-        self.up = nn.ModuleList(_Block(2 * w, a) for a, w in levels)
+        self.up = nn.ModuleList(block(2 * w, a) for a, w in levels)
 
     def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
         """`(batch, channels, frames)` to `(batch, widths[0], channels, frames / FOLD)`."""
@@ -89,16 +66,16 @@ class _Trunk(nn.Module):
 class UNet2d(nn.Module):
     """The denoiser D(x_α, α, z_i) over frequency and time.
 
-    A U-Net looks at the blend x_α, once for all components where they share it. For each component,
-    a small head compares what it found with the component's latent: z_i enters as a few spectra per
-    frame and by FiLM (Perez et al. 2018). The output is
+    A U-Net extracts features from the blend x_α, once for all components if they share it. For each
+    component, a small head combines these features with the component's latent, which enters as a
+    few spectra per frame and through FiLM (Perez et al. 2018). The output is
 
         silence + gate · (w(α) · x_α + rest − silence),
 
-    with `rest` and the gate in (0, 1) from the head, and w(α) = α / (α² + (1 − α)²), the
+    where the head computes `rest` and the gate in (0, 1), and w(α) = α / (α² + (1 − α)²) is the
     coefficient of the best linear estimate of unit-variance data from their blend with noise. Near
-    α = 1 the mixture passes through and the gate is a mask on it; from noise alone, w(0) = 0, a
-    component is rendered from its latent.
+    α = 1 the gate acts as a mask on the mixture; at α = 0, where w is 0, the component is rendered
+    from its latent alone.
 
     Args:
         channels: Frequency bands, a multiple of `2 ** len(widths)`.
@@ -130,30 +107,21 @@ class UNet2d(nn.Module):
         self.register_buffer("silence", torch.zeros(channels, 1))
 
     def set_silence(self, silence: Tensor) -> None:
-        """Sets what silence is in the latents that the network sees, `(channels, 1)`."""
+        """Sets the standardised latents `(channels, 1)` of silence."""
         self.silence.copy_(silence)
 
     def forward(self, x: Tensor, alpha: Tensor, z: Tensor) -> Tensor:
-        """Denoises all components.
-
-        Args:
-            x: Blends x_α, `(batch, channels, frames)`, common to all components, or `(batch,
-                n_src, channels, frames)`. Any number of frames.
-            alpha: `(batch,)` in [0, 1].
-            z: Component latents, `(batch, n_src, latent_dim, frames)`.
-
-        Returns:
-            `(batch, n_src, channels, frames)`.
-        """
+        """Denoises all components; shapes as for `asteroid_ucr.decomposition.Decomposition`."""
         n_src, frames = z.shape[1], x.shape[-1]
         shared = x.ndim == 3
-        x = self._padded(x if shared else x.flatten(0, 1))
+        x = pad_frames(x if shared else x.flatten(0, 1), self.stride)
         alpha_each = alpha.repeat_interleave(n_src)
         features = self.features(self.trunk(x, alpha if shared else alpha_each))
         if shared:
             x, features = (repeat(it, "b ... -> (b n) ...", n=n_src) for it in (x, features))
 
-        z = rearrange(self._padded(z.flatten(0, 1)), "b d (t fold) -> b (d fold) t", fold=FOLD)
+        z = pad_frames(z.flatten(0, 1), self.stride)
+        z = rearrange(z, "b d (t fold) -> b (d fold) t", fold=FOLD)
         z = F.silu(self.latent(z))
         spectra = rearrange(self.spectra(z), "b (k c) t -> b k c t", k=MAPS)
         scale, shift = self.film(z)[:, :, None].chunk(2, dim=1)
@@ -165,7 +133,3 @@ class UNet2d(nn.Module):
         gate = torch.exp(GATE * F.logsigmoid(logit))
         output = self.silence + gate * (weight * x + rest - self.silence)
         return output[..., :frames].unflatten(0, (-1, n_src))
-
-    def _padded(self, signal: Tensor) -> Tensor:
-        """Repeats the last of the frames up to a whole number of strides."""
-        return F.pad(signal, (0, -signal.shape[-1] % self.stride), mode="replicate")

@@ -1,1 +1,1 @@
-"""What every layer uses: audio files, atomic writes, errors, seeds, counting of arithmetic."""
+"""Functions that all layers use: audio files, atomic writing, errors, seeds, FLOPs."""

@@ -1,4 +1,4 @@
-"""Writing files so that a crash never leaves half of one behind."""
+"""Atomic writing: a crash never leaves an incomplete file behind."""
 
 from __future__ import annotations
 
@@ -23,17 +23,13 @@ _REASONS = {
 
 
 def write_error(path: Path, error: OSError) -> UserError:
-    """Turns an operating-system error met while writing `path` into a sentence for people."""
+    """Turns an operating-system error that occurred while writing `path` into a `UserError`."""
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     return UserError(f"Cannot write {path}: {reason}.")
 
 
 def make_folder(path: str | Path) -> Path:
-    """Creates a folder and its parents.
-
-    Raises:
-        UserError: If the folder cannot be created.
-    """
+    """Creates a folder and its parents; raises a `UserError` if that fails."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,12 +40,13 @@ def make_folder(path: str | Path) -> Path:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, renamed onto it when the block succeeds.
+    """Yields a temporary path, which is renamed to `path` when the block succeeds.
 
-    The temporary name keeps the suffix, since audio and plotting libraries choose the format by it.
+    The temporary name has the same ending, because audio and plotting libraries derive the format
+    from it.
 
     Raises:
-        UserError: If the folder cannot be created or the file cannot be written.
+        UserError: If the folder or the file cannot be written.
     """
     target = Path(path)
     make_folder(target.parent)

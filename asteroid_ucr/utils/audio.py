@@ -1,4 +1,4 @@
-"""Audio files: soundfile reads and writes them, ffmpeg decodes what soundfile cannot."""
+"""Audio files: soundfile reads and writes them, and ffmpeg decodes all other formats."""
 
 from __future__ import annotations
 
@@ -18,25 +18,13 @@ from torch import Tensor
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
-# Endings looked for in folders. soundfile reads the first group, ffmpeg adds the second.
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus"} | {
-    ".m4a",
-    ".aac",
-    ".mp4",
-    ".wma",
-    ".webm",
-}
+# Endings of the audio files in a folder: first those that soundfile reads, then ffmpeg's.
+AUDIO_SUFFIXES = set(".wav .flac .ogg .mp3 .aif .aiff .opus .m4a .aac .mp4 .wma .webm".split())
 
 
 @contextmanager
 def open_audio(path: str | Path) -> Iterator[sf.SoundFile]:
-    """Opens a sound file for reading in pieces, decoding it through ffmpeg where needed.
-
-    Args:
-        path: Any file that soundfile or ffmpeg reads.
-
-    Yields:
-        An open `soundfile.SoundFile` that holds at least one sample per channel.
+    """Opens an audio file for reading in pieces; ffmpeg decodes what soundfile cannot read.
 
     Raises:
         UserError: If the file is missing, is not audio, or is empty.
@@ -60,12 +48,13 @@ def open_audio(path: str | Path) -> Iterator[sf.SoundFile]:
 
 
 def _decode_with_ffmpeg(path: Path, target: Path) -> Path:
+    """Converts any audio file to a wav file of 32-bit floats."""
     if shutil.which("ffmpeg") is None:
         raise UserError(
             f"{path} is not audio that libsndfile reads (wav, flac, ogg, mp3): install ffmpeg for "
             "other formats, or convert it to wav."
         )
-    # rf64 "auto" keeps files beyond 4 GiB valid; floats keep what the decoder gives.
+    # With "-rf64 auto", files beyond 4 GiB are valid.
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-vn", "-c:a", "pcm_f32le"]
     done = subprocess.run(
         [*command, "-rf64", "auto", str(target)], capture_output=True, text=True, check=False
@@ -76,11 +65,7 @@ def _decode_with_ffmpeg(path: Path, target: Path) -> Path:
 
 
 def check_samples(samples: np.ndarray, path: str | Path) -> None:
-    """Refuses samples that are not finite.
-
-    Raises:
-        UserError: If there are NaN or infinite samples.
-    """
+    """Raises a `UserError` if there are NaN or infinite samples."""
     if not np.isfinite(samples).all():
         raise UserError(f"{path} contains NaN or infinite samples: export it again.")
 
@@ -96,8 +81,8 @@ def read_audio(
 
     Args:
         path: Any file that soundfile or ffmpeg reads.
-        sample_rate: Rate to resample to, in Hz; None keeps the file's own.
-        mono: Average the channels.
+        sample_rate: Sample rate of the result, in Hz; None keeps the file's own.
+        mono: Whether to average the channels.
         start: First sample frame to read, at the file's own rate.
         frames: Number of sample frames to read, at the file's own rate; −1 reads to the end.
 
@@ -126,14 +111,11 @@ def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 
 def level_gain(wav: Tensor) -> Tensor:
-    """Gain that brings a mixture to the level at which models are trained and run.
-
-    Args:
-        wav: `(…, time)`.
+    """Gain that brings a mixture `(…, time)` to the level at which models are trained and run.
 
     Returns:
-        `(…, 1)`, such that `gain * wav` has an RMS of 0.1 (−20 dB of full scale); 1 for silence,
-        and at most 60 dB, so that a noise floor is not taken for music.
+        `(…, 1)`, such that `gain * wav` has an RMS of 0.1 (−20 dB of full scale). The gain is at
+        most 60 dB, so that a noise floor is not amplified like music, and 1 for silence.
     """
     return rms_gain(wav.square().mean(-1, keepdim=True).sqrt())
 
@@ -144,22 +126,21 @@ def rms_gain(rms: Tensor) -> Tensor:
 
 
 def wav_subtype(peak: float) -> str:
-    """16-bit PCM, unless samples beyond full scale would clip: then 32-bit float."""
+    """16-bit PCM, or 32-bit float if samples beyond full scale would clip."""
     return "PCM_16" if peak <= 1.0 else "FLOAT"
 
 
 def write_audio(
     path: str | Path, wav: Tensor, sample_rate: int, subtype: str | None = None
 ) -> None:
-    """Writes a wav or flac file, whole or not at all.
-
-    Wav files are 16-bit PCM; 32-bit float where a sample exceeds full scale. Flac files are 16-bit.
+    """Writes an audio file atomically.
 
     Args:
-        path: Target; its ending (.wav or .flac) chooses the format.
+        path: Path of the file; its ending (.wav or .flac) determines the format.
         wav: `(channels, time)` or `(time,)`, full scale at ±1.
         sample_rate: Sample rate in Hz.
-        subtype: Libsndfile's name of another sample format, such as "FLOAT".
+        subtype: Libsndfile's name of the sample format, such as "FLOAT"; None takes 16 bits, or
+            32-bit float for a wav file with a sample beyond full scale.
 
     Raises:
         UserError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Chroma: how strong each pitch class is, whatever its octave."""
+"""Chroma: the strength of each pitch class, summed over octaves."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def chroma(
     Args:
         wave: `(time,)`.
         sample_rate: Samples per second.
-        bins: Bins per octave, the first at C.
-        window: Samples per frame; frames are half a window apart.
+        bins: Bins per octave, of which the first is at C.
+        window: Samples per frame; the hop is half a window.
 
     Returns:
-        Vectors `(bins, frames)` of mean zero and norm one (zero in silence), and the loudness of
-        each frame `(frames,)` as an amplitude.
+        Vectors `(bins, frames)` of mean zero and norm one (zero in silence), and the amplitude of
+        each frame, `(frames,)`.
     """
     spectrum = np.abs(librosa.stft(wave, n_fft=window, hop_length=window // 2)) ** 2
     features = librosa.feature.chroma_stft(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-CHUNK_SECONDS = 30  # whole seconds are whole numbers of latent frames and of samples at any rate
+CHUNK_SECONDS = 30  # a whole second is a whole number of frames, and of samples at any rate
 OVERLAP_SECONDS = 2
 
 
@@ -15,9 +15,8 @@ def crossfade(pieces: Iterator[Tensor], overlap: int) -> Iterator[Tensor]:
     """Joins overlapping pieces with linear cross-fades.
 
     Args:
-        pieces: Chunks `(…, time)`. All but the last one are longer than the overlap, and the last
-            one is at least as long.
-        overlap: Samples that neighbouring pieces have in common.
+        pieces: Chunks `(…, time)`, at least as long as the overlap.
+        overlap: Number of samples that neighbouring pieces have in common.
 
     Yields:
         Consecutive parts `(…, time)` of the whole signal.

@@ -8,19 +8,17 @@ from asteroid_ucr.utils.errors import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name, which is known to work.
+    """Returns the device of a name such as "cpu", "cuda" or "cuda:1".
 
-    Args:
-        name: A name of torch's, such as "cpu", "cuda" or "cuda:1", or "auto": the first GPU where
-            there is one, otherwise the processor.
+    The name "auto" stands for the first GPU if there is one, and otherwise for the CPU.
 
     Raises:
-        UserError: If there is no such device.
+        UserError: If the device cannot be used.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # what torch raises for missing devices
+    except (RuntimeError, AssertionError) as error:  # raised for missing devices
         reason = str(error).splitlines()[0]
         raise UserError(f"The device {name} cannot be used: {reason}") from error

@@ -1,4 +1,4 @@
-"""Arithmetic per second of audio, counted by torch while a model runs."""
+"""Floating-point operations per second of audio, counted by torch while a model runs."""
 
 from __future__ import annotations
 
@@ -10,36 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-SECONDS = 2.0  # long enough that padding hardly counts
-
 
 def gflop_per_second(
     model: nn.Module,
     sample_rate: int,
     run: Callable[[nn.Module, Tensor], Any] = lambda model, wav: model(wav),
     channels: int = 1,
-    seconds: float = SECONDS,
+    seconds: float = 2.0,
 ) -> float:
-    """Floating-point operations that a model needs for a second of audio, in units of 10⁹.
+    """Number of operations that a model needs for a second of audio, in GFLOP.
 
-    Products and sums of convolutions, matrix products, attention and LSTMs are counted, as two
-    operations each time they are multiplied and added; Fourier transforms and elementwise
-    functions are not. The count runs on the CPU, on a copy of the model.
+    Convolutions, matrix products, attention and LSTMs are counted, with two operations per
+    multiplication and addition; Fourier transforms and elementwise functions are not counted. The
+    count runs on the CPU, on a copy of the model.
 
     Args:
         model: Any model.
         sample_rate: Sample rate of its input, in Hz.
-        run: Calls the model on waveforms `(1, channels, time)`.
+        run: Function that calls the model on waveforms `(1, channels, time)`.
         channels: Channels of the input.
-        seconds: Length of the noise to run on.
-
-    Returns:
-        GFLOP per second of audio.
+        seconds: Length of the input, long enough that padding has little effect.
     """
     copied = copy.deepcopy(model).cpu().eval()
     wav = torch.randn(1, channels, round(seconds * sample_rate), generator=torch.Generator())
     counter = FlopCounterMode(display=False, custom_mapping={_LSTM: _lstm_flops})
-    # Attention's fused inference path would go uncounted.
+    # The fused inference path of attention is not counted.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -50,11 +45,11 @@ def gflop_per_second(
     return counter.get_total_flops() / 1e9 / seconds
 
 
-_LSTM = torch.ops.aten.mkldnn_rnn_layer  # how the CPU runs a layer and direction of nn.LSTM
+_LSTM = torch.ops.aten.mkldnn_rnn_layer  # one layer and direction of an nn.LSTM on the CPU
 
 
 def _lstm_flops(steps_batch_inputs: Any, weights: Any, *_: Any, **__: Any) -> int:
-    """Shapes in: `(steps, batch, inputs)` and input weights `(4 · hidden, inputs)`."""
+    """Counts from the shapes of the input and of the input weights `(4 · hidden, inputs)`."""
     steps, batch, inputs = steps_batch_inputs
     gates = weights[0]
     return 2 * steps * batch * gates * (inputs + gates // 4)

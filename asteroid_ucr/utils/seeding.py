@@ -1,4 +1,4 @@
-"""Random streams that are functions of numbers, such as a seed and a step."""
+"""Random generators that depend on several numbers, such as a seed and a step."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ _Option = TypeVar("_Option")
 
 
 def generator_for(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by all of the numbers together.
+    """A CPU generator seeded by all of the integers together, each taken modulo 2³².
 
-    torch's own seeding keeps 32 bits of a seed, so that sums or products of a seed and a counter
-    collide; numpy's `SeedSequence` hashes them instead.
-
-    Args:
-        *numbers: Integers; negative ones are taken modulo 2³².
+    Torch keeps 32 bits of a seed, so that sums of a seed and a counter would collide. NumPy's
+    `SeedSequence` hashes the numbers instead.
     """
     sequence = np.random.SeedSequence([number % 2**32 for number in numbers])
     return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
