@@ -1,8 +1,7 @@
-"""Evaluates generation: likeness, fit of accompaniments, copies of the training data."""
+"""Evaluates generation: realism, fit of accompaniments, and copies of the training data."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,19 +32,19 @@ from asteroid_ucr.evaluation.accompaniment import (
 from asteroid_ucr.evaluation.frechet import Sounds
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.atomic import atomic_path, make_folder, write_json
 from asteroid_ucr.utils.audio import level_gain, write_audio
 from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import generator_for
 
 LINES_CSV, RESULTS_JSON = "generation.csv", "generation.json"
-RENDERED = "rendered from z"  # what the denoiser makes of the true component latents
-RANDOM_EXAMPLES = 8  # generations from nothing that are written: the first ones
+RENDERED = "rendered from z"  # What the denoiser makes of the true component latents.
+RANDOM_EXAMPLES = 8  # The first generations from nothing are written as audio.
 
 
 def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
-    """Generates with `exp_dir/best_model.pth`, and evaluates what it generates.
+    """Evaluates what `exp_dir/best_model.pth` generates.
 
     Args:
         config: Configuration of the recipe.
@@ -62,22 +61,17 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
-    cache = open_cache(config, "train", codec=model.codec)
-    cache = ComponentCache(cache, model.decomposition.encode)
+    encoded = open_cache(config, "train", codec=model.codec)
+    cache = ComponentCache(encoded, model.decomposition.encode)
     latents = [torch.from_numpy(cache.whole(track)) for track in cache.tracks]
+    chosen = {
+        "seconds": settings.segment_seconds,
+        "mix": data.mix,
+        "max_clips": settings.max_clips,
+        "allow_shared_midi": data.allow_shared_midi,
+    }
     train, test = (
-        list(
-            slakh_clips(
-                data.root,
-                split,
-                model.sources,
-                seconds=settings.segment_seconds,
-                mix=data.mix,
-                max_clips=settings.max_clips,
-                allow_shared_midi=data.allow_shared_midi,
-            )
-        )
-        for split in ("train", "test")
+        list(slakh_clips(data.root, split, model.sources, **chosen)) for split in ("train", "test")
     )
     own = config.codec.options() if settings.embedding == config.codec.name else {}
     unquantised = {"bandwidth": 0.0} if settings.embedding == "encodec_24khz" else {}
@@ -101,20 +95,20 @@ def evaluate_generation(
     `generation.json` and `generation_examples/`.
 
     Args:
-        model: with a prior, on the device to run on.
-        train: clips of the training split, the reference of the Fréchet distances.
-        test: clips of the test split, as long as those.
-        train_latents: component latents of all training tracks, `(n_src, latent_dim, frames)`, in
+        model: Model with a prior, on the device to run on.
+        train: Clips of the training split, the reference of the Fréchet distances.
+        test: Clips of the test split, of the same length.
+        train_latents: Component latents of all training tracks, `(n_src, latent_dim, frames)`, in
             the order of sources, for the search of copies.
-        out_dir: folder of the results.
-        settings: how much to generate, and how.
-        embedding: codec of the Fréchet distance's embeddings.
+        out_dir: Folder of the results.
+        settings: Settings of the generation.
+        embedding: Codec of the embeddings of the Fréchet distance.
 
     Returns:
-        What `generation.json` holds.
+        The content of `generation.json`.
 
     Raises:
-        UserError: if the model has no prior, clips are missing, or results cannot be written.
+        UserError: If the model has no prior, clips are missing, or results cannot be written.
     """
     if not train or not test:
         raise UserError("Generation is evaluated on clips of the training and the test split.")
@@ -125,7 +119,6 @@ def evaluate_generation(
     _add_floors_and_ceilings(model, test, sounds)
     lines = pd.DataFrame(accompany(model, test, sounds, settings, folder))
     generated, each = _from_nothing(model, sounds, settings, settings.steps, "generated", folder)
-    encoded = torch.stack([encode_clip(model, clip) for clip in test])
     results = {
         "protocol": {
             "sources": model.sources,
@@ -140,34 +133,33 @@ def evaluate_generation(
             "embedding": embedding.fingerprint,
             "codec": model.codec.name,
         },
-        "frechet": _distances(sounds, model, settings),
+        "frechet": _distances(sounds, model),
         "fit": summarise_fit(lines),
         "kept_mse": float(lines["kept_mse"].max()),
-        "memorisation": _memorisation(model, encoded, generated, train_latents, test),
+        "memorisation": _memorisation(model, test, generated, train_latents),
         "seconds_each": each,
-        "curve": _curve(model, sounds, settings),
-        "examples": sorted({line for line in lines["example"] if line}),
+        "curve": [_curve_point(model, sounds, settings, steps) for steps in settings.curve],
+        "examples": sorted(set(lines["example"]) - {""}),
         "random_examples": min(RANDOM_EXAMPLES, settings.unconditional),
     }
     with atomic_path(folder / LINES_CSV) as temporary:
         lines.drop(columns="example").to_csv(temporary, index=False, float_format="%.6g")
-    with atomic_path(folder / RESULTS_JSON) as temporary:
-        temporary.write_text(json.dumps(_plain(results), indent=2, allow_nan=False) + "\n")
+    write_json(folder / RESULTS_JSON, results)
     return results
 
 
 @torch.no_grad()
 def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: Sounds) -> None:
+    """Adds the test clips, what codec and denoiser make of them, and white noise."""
     for number, clip in enumerate(test):
         stems = clip.references * level_gain(clip.mixture)
         sounds.add("test", clip.track, parts(stems, model))
         batch = torch.cat([stems.sum(0, keepdim=True), stems])[:, None].to(model.device)
         decoded = model.codec.decode(model.codec.encode(batch), batch.shape[-1])[:, 0].cpu()
-        trip = parts(decoded[1:], model) | {"mixture": decoded[0]}
-        sounds.add("round trip", clip.track, trip)
-        white = torch.randn(stems.shape, generator=generator_for(number))
+        sounds.add("round trip", clip.track, parts(decoded[1:], model) | {"mixture": decoded[0]})
+        noise = torch.randn(stems.shape, generator=generator_for(number))
         rms = stems.square().mean(-1, keepdim=True).sqrt()
-        sounds.add("white noise", clip.track, parts(rms * white, model))
+        sounds.add("white noise", clip.track, parts(rms * noise, model))
     for first in range(0, len(test), BATCH):
         clips = test[first : first + BATCH]
         plan = model.generator.plan(clips[0].seconds, batch=len(clips))
@@ -182,9 +174,9 @@ def _from_nothing(
     settings: GenerationConfig,
     steps: int,
     collection: str,
-    folder: Path | None,
+    folder: Path | None = None,
 ) -> tuple[Tensor, float]:
-    """Generates from nothing; returns all component latents, and the seconds that an item took."""
+    """Generates from nothing; returns all component latents, and the seconds per item."""
     latents, seconds = [], 0.0
     numbers = range(settings.unconditional)
     for first in tqdm(numbers[::BATCH], f"from nothing, {steps} steps", disable=None):
@@ -202,99 +194,75 @@ def _from_nothing(
     return torch.cat(latents), seconds / len(numbers)
 
 
-def _distances(
-    sounds: Sounds, model: UCRSeparator, settings: GenerationConfig
-) -> list[dict[str, Any]]:
+def _curve_point(
+    model: UCRSeparator, sounds: Sounds, settings: GenerationConfig, steps: int
+) -> dict[str, Any]:
+    """Fréchet distance of the mixture, and time, for a number of sampler steps."""
+    _, seconds = _from_nothing(model, sounds, settings, steps, f"{steps} steps")
+    line = sounds.distance("train", f"{steps} steps", "mixture") or {}
+    return {"steps": steps, "seconds_each": seconds, **line}
+
+
+def _distances(sounds: Sounds, model: UCRSeparator) -> list[dict[str, Any]]:
     """The table of Fréchet distances: to the training split, and of partners to the true ones."""
-    partners = list(dict.fromkeys(others(model, k) for k in range(model.n_src)))
-    kinds = [*KINDS.values(), "shuffled"]
-    given = [f"{kind}, given {s}" for s in model.sources for kind in kinds]
+    partners = dict.fromkeys(others(model, k) for k in range(model.n_src))
+    given = [f"{kind}, given {s}" for s in model.sources for kind in KINDS.values()]
+    shuffled = [f"shuffled, given {s}" for s in model.sources]
     rows = ["test", "round trip", RENDERED, "generated", *given, "white noise"]
-    asked = [("train", row, t) for t in dict.fromkeys(["mixture", *model.sources]) for row in rows]
-    asked += [("test", row, t) for t in partners for row in ("round trip", RENDERED, *given)]
-    lines = [sounds.distance(*one) for one in asked]
-    # By themselves, shuffled partners are the true partners of other clips.
-    return [
-        line
-        for line in lines
-        if line and not (line["sounds"].startswith("shuffled") and line["target"] != "mixture")
-    ]
+    # Shuffled partners by themselves are the true partners of other clips.
+    asked = [("train", row, "mixture") for row in [*rows[:-1], *shuffled, rows[-1]]]
+    asked += [("train", row, source) for source in model.sources for row in rows]
+    asked += [("test", row, p) for p in partners for row in ("round trip", RENDERED, *given)]
+    lines = [sounds.distance(*line) for line in asked]
+    return [line for line in lines if line is not None]
 
 
 def _memorisation(
-    model: UCRSeparator,
-    test_latents: Tensor,
-    generated: Tensor,
-    tracks: Sequence[Tensor],
-    test: Sequence[Clip],
+    model: UCRSeparator, test: Sequence[Clip], generated: Tensor, tracks: Sequence[Tensor]
 ) -> dict[str, Any]:
     """Distances to the nearest training passage: of generations, and of the test set."""
     frames = min(model.prior.frames, generated.shape[-1])
     known = [standardised(model, track).flatten(0, 1) for track in tracks]
-    distances = {}
-    for name, z in (("generated", generated), ("test", test_latents)):
+    encoded = torch.stack([encode_clip(model, clip) for clip in test])
+    seeds = [f"seed {number}" for number in range(len(generated))]
+    distances, summaries = {}, {}
+    for name, z, labels in (
+        ("generated", generated, seeds),
+        ("test", encoded, [clip.track for clip in test]),
+    ):
         queries = standardised(model, z)[..., :frames].flatten(1, 2)
         distances[name] = nearest_distances(queries, known).numpy()
-    labels = {
-        "generated": [f"seed {k}" for k in range(len(generated))],
-        "test": [clip.track for clip in test],
-    }
-    summaries = {}
-    for name, values in distances.items():
-        found = np.where(np.isfinite(values), values, np.nan)
-        data = {"track": labels[name], "clip": range(len(values)), "run": 0, "distance": found}
-        summaries[name] = summarise(pd.DataFrame(data), "distance").to_dict()
-    closest = distances["test"].min()
+        found = pd.Series(distances[name]).replace(np.inf, np.nan)
+        lines = pd.DataFrame({"track": labels, "clip": found.index, "run": 0, "distance": found})
+        summaries[name] = summarise(lines, "distance").to_dict()
     return {
         "seconds": frames / model.codec.frame_rate,
         **summaries,
-        "nearer_than_any_test": int((distances["generated"] < closest).sum()),
+        "nearer_than_any_test": int((distances["generated"] < distances["test"].min()).sum()),
     }
 
 
-def _curve(model: UCRSeparator, sounds: Sounds, settings: GenerationConfig) -> list[dict[str, Any]]:
-    """Fréchet distance of the mixture, and time, by number of steps."""
-    points = []
-    for steps in settings.curve:
-        name = f"{steps} steps"
-        _, seconds = _from_nothing(model, sounds, settings, steps, name, None)
-        line = sounds.distance("train", name, "mixture") or {}
-        points.append({"steps": steps, "seconds_each": seconds, **line})
-    return points
-
-
-def _plain(value: Any) -> Any:
-    """The same with None for NaN, which JSON lacks."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 def nearest_distances(queries: Tensor, tracks: Iterable[Tensor]) -> Tensor:
-    """Distance of each passage to the passage of a training track that is most like it.
+    """Computes the distance of each passage to the most similar passage of a training track.
 
-    Every place of every track is tried: the squared distances to all places at once are a
+    Every position in every track is tried: the squared distances to all positions at once are a
     cross-correlation.
 
     Args:
-        queries: latents `(n, channels, frames)`, standardised so that channels compare.
-        tracks: latents `(channels, any frames)`; those shorter than a query are passed over.
+        queries: Latents `(n, channels, frames)`, standardised so that channels are comparable.
+        tracks: Latents `(channels, any frames)`; tracks shorter than a query are skipped.
 
     Returns:
         Root mean square differences `(n,)`; infinite if no track is long enough.
     """
     queries = queries.double()
-    size = queries[0].numel()
     energy = queries.square().sum((1, 2))[:, None]
     best = torch.full((len(queries),), torch.inf, dtype=torch.float64)
     ones = torch.ones(1, *queries.shape[1:], dtype=torch.float64)
     for track in tracks:
-        if track.shape[-1] < queries.shape[-1]:
-            continue
-        track = track.double()[None]
-        crossed = F.conv1d(track, queries)[0]
-        squared = energy + F.conv1d(track.square(), ones)[0] - 2 * crossed
-        best = torch.minimum(best, squared.min(1).values)
-    return (best.clamp(min=0) / size).sqrt()
+        if track.shape[-1] >= queries.shape[-1]:
+            track = track.double()[None]
+            crossed = F.conv1d(track, queries)[0]
+            squared = energy + F.conv1d(track.square(), ones)[0] - 2 * crossed
+            best = torch.minimum(best, squared.min(1).values)
+    return (best.clamp(min=0) / queries[0].numel()).sqrt()
