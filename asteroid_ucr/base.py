@@ -131,7 +131,11 @@ class SeparatorModel(BaseModel):
         """
         conf = name_or_conf if isinstance(name_or_conf, dict) else load_checkpoint(name_or_conf)
         name = str(conf.get("model_name"))
-        if name != cls.__name__ and not (cls is SeparatorModel and _is_separator(name)):
+        try:
+            fits = issubclass(get(name), cls)
+        except (ValueError, TypeError):  # not registered with Asteroid, or not a class
+            fits = False
+        if not fits:
             raise UserError(f"{name_or_conf} holds a {name}, not a {cls.__name__}.")
         budget = conf.get("infos", {}).get("budget")
         conf = _upgraded({**conf, "model_args": {**conf["model_args"], **kwargs}})
@@ -150,14 +154,6 @@ def describe_budget(budget: dict[str, Any] | None) -> str:
         f"{budget['batch_size']} × {budget['crop_seconds']:g} s ({hours:.1f} h of audio) and "
         f"{budget['minutes']:.0f} min on {budget['device']}"
     )
-
-
-def _is_separator(name: str) -> bool:
-    """Whether Asteroid knows a model class of this name that is one of ours."""
-    try:
-        return issubclass(get(name), SeparatorModel)
-    except (ValueError, TypeError):  # not registered with Asteroid, or not a class
-        return False
 
 
 def _upgraded(conf: dict[str, Any]) -> dict[str, Any]:
@@ -266,7 +262,7 @@ def find_model_file(name: str | Path) -> Path:
         path = path / "best_model.pth"
         if not path.is_file():
             raise UserError(
-                f"The folder {name} holds no best_model.pth: name the folder of a trained model."
+                f"The folder {name} has no best_model.pth: give the folder of a trained model."
             )
     if path.is_file():
         return path
@@ -299,7 +295,7 @@ def load_checkpoint(name: str | Path) -> dict[str, Any]:
     try:
         conf = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise UserError(f"{path} is not a model file: give what training wrote.") from error
+        raise UserError(f"{path} is not a model file: give a best_model.pth.") from error
     if not isinstance(conf, dict) or not {"model_name", "state_dict", "model_args"} <= set(conf):
         raise UserError(f"{path} is not a serialized model: give a best_model.pth.")
     return conf

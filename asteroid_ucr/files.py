@@ -30,7 +30,7 @@ from asteroid_ucr.utils.audio import (
     rms_gain,
     write_audio,
 )
-from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, crossfade
+from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, chunk_starts, crossfade
 from asteroid_ucr.utils.errors import UserError, check_positive
 
 SECONDS = 10.0  # default length, if no input has a length
@@ -114,8 +114,7 @@ def _rms(file: sf.SoundFile, path: str | Path) -> float:
 
 def _chunks(file: sf.SoundFile, length: int) -> Iterator[tuple[Tensor, int]]:
     """Overlapping chunks `(1, channels, time)`, and the second at which each starts."""
-    overlap = OVERLAP_SECONDS * file.samplerate
-    for start in range(0, max(1, file.frames - overlap), length - overlap):
+    for start in chunk_starts(file.frames, length, OVERLAP_SECONDS * file.samplerate):
         file.seek(start)
         samples = file.read(length, dtype="float32", always_2d=True)
         yield torch.from_numpy(samples.T.copy())[None], start // file.samplerate
@@ -202,13 +201,13 @@ def generate_files(
         if given:
             kept[name] = _read_mono(model, file, stem=True)
         elif whole is None:
-            raise UserError(f"--keep {name} keeps that of a mixture: name it, or {name}=FILE.")
+            raise UserError(f"--keep {name} needs a --mixture: give one, or {name}=FILE.")
         else:
             with torch.no_grad():
                 kept[name] = model.encode(whole.to(model.device))[:, number]
     from_files = ["=" in item for item in keep]
     if whole is not None and strength is None and all(from_files):
-        raise UserError("A mixture alone does nothing: give a strength, or a source to keep of it.")
+        raise UserError("A mixture alone has no effect: give a strength, or a source to keep.")
     if seconds is None:
         audio = [whole] if whole is not None else list(kept.values())
         seconds = audio[0].shape[-1] / model.sample_rate if audio else SECONDS

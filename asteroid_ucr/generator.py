@@ -14,7 +14,7 @@ from asteroid_ucr.codecs import Codec
 from asteroid_ucr.decomposition import Decomposition
 from asteroid_ucr.prior import MaskingPrior
 from asteroid_ucr.utils.audio import level_gain
-from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, crossfade
+from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, chunk_starts, crossfade
 from asteroid_ucr.utils.errors import UserError, check_positive
 from asteroid_ucr.utils.seeding import generator_for
 
@@ -124,13 +124,8 @@ class Generator:
     def sample(self, plan: Plan, steps: int = STEPS, seed: int = 0) -> Tensor:
         """Draws component latents `(batch, n_src, latent_dim, frames)` from the prior.
 
-        Args:
-            plan: Plan of the generation; its kept latents are returned unchanged.
-            steps: Steps of the prior's sampler.
-            seed: Seed of the first item; the next items have the next seeds.
-
-        Raises:
-            UserError: If `steps` is below 1.
+        Kept latents are returned unchanged. The first item has the seed `seed`, and the next items
+        have the next seeds.
         """
         check_positive(steps=steps)
         channels, frames = self.prior.mean.numel(), plan.frames
@@ -149,12 +144,6 @@ class Generator:
 
     def render(self, plan: Plan, z: Tensor, steps: int | None = None, seed: int = 0) -> Tensor:
         """Renders component latents in overlapping chunks, which are cross-faded.
-
-        Args:
-            plan: Plan of the generation.
-            z: Component latents, `(batch, n_src, latent_dim, frames)`.
-            steps: Steps of the denoiser's sampler; None takes the default.
-            seed: Seed of the first item; the next items have the next seeds.
 
         Returns:
             Waveforms `(batch, n_src, samples)` on the CPU, at the level of the given audio. Sources
@@ -175,9 +164,8 @@ class Generator:
     ) -> Iterator[Tensor]:
         """Renders overlapping chunks `(batch, wanted, time)`."""
         codec, hop = self.codec, self.codec.hop
-        length = CHUNK_SECONDS * codec.sample_rate // hop
-        step = length - OVERLAP_SECONDS * codec.sample_rate // hop
-        for first in range(0, max(1, plan.frames - (length - step)), step):
+        length, overlap = (s * codec.sample_rate // hop for s in (CHUNK_SECONDS, OVERLAP_SECONDS))
+        for first in chunk_starts(plan.frames, length, overlap):
             part = z[..., first : first + length]
             frames = part.shape[-1]
             noise = [
@@ -197,11 +185,8 @@ class Generator:
         latents with powers, each component gets its share of the mixture's power in each channel,
         times `render_gain`. Otherwise the waveforms are scaled, as if the decoder were linear.
 
-        Args:
-            components: Latents `(batch, n_src, channels, frames)`.
-
         Returns:
-            Latents of the same shape, and a factor for the decoded waveforms.
+            Latents shaped like `components`, and a factor for the decoded waveforms.
         """
         codec, compose = self.codec, self.decomposition.compose
         if not codec.has_power:
@@ -229,7 +214,7 @@ class Generator:
         if found == samples:
             if value.ndim == 3 and value.shape[1] == 1:
                 value = value[:, 0]
-            if value.ndim in (1, 2):
+            if value.ndim < 3:
                 return torch.atleast_2d(value)
         elif frames is not None and found == frames:
             value = value[None] if value.ndim == 2 else value

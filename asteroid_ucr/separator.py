@@ -215,41 +215,27 @@ class UCRSeparator(SeparatorModel):
         return (masks * self.codec.to_power(latents)[:, None]).sum(-2)
 
     def encode(self, wav: Tensor) -> Tensor:
-        """Component latents of a mixture.
+        """Component latents `(batch, n_src, latent_dim, frames)`, in the order of `sources`.
 
         Args:
-            wav: As for `forward`.
-
-        Returns:
-            `(batch, n_src, latent_dim, frames)`, in the order of `sources`.
+            wav: Mixture, as for `forward`.
         """
         mixture = self._as_batch(wav).float()
         latents = self._in_float32(self.codec.encode, mixture * level_gain(mixture))
         return self.decomposition.encode(latents.to(self.dtype)).float()
 
-    def decode(
-        self,
-        z: Tensor,
-        length: int | None = None,
-        steps: int | None = None,
-        seed: int | None = None,
-    ) -> Tensor:
-        """Renders component latents to waveforms, without the corrections that `generate` makes.
+    def decode(self, z: Tensor, length: int | None = None, **options: Any) -> Tensor:
+        """Renders component latents to waveforms `(batch, n_src, time)`.
 
-        In one step from noise, the waveforms are quieter than the training data; see
-        `asteroid_ucr.training.prior`.
+        Unlike `generate`, it does not correct their level; see `asteroid_ucr.training.prior`.
 
         Args:
             z: `(batch, n_src, latent_dim, frames)`, with any number of components.
             length: Length in samples; None takes a whole number of latent frames.
-            steps: Number of sampler steps.
-            seed: Seed of the sampler's noise.
-
-        Returns:
-            `(batch, n_src, time)`.
+            **options: `steps`, `seed` and `noise`, as for `forward`.
         """
         length = z.shape[-1] * self.codec.hop if length is None else length
-        return self._decode(self._render(z, steps, seed), length)
+        return self._decode(self._render(z, **options), length)
 
     def _in_float32(self, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
         """Calls a function of the codec, which computes in float32 under autocast as well."""
@@ -264,26 +250,20 @@ class UCRSeparator(SeparatorModel):
         return wavs.unflatten(0, components.shape[:2])[:, :, 0]
 
     def _components(
-        self,
-        latents: Tensor,
-        steps: int | None = None,
-        seed: int | None = None,
-        first_frame: int = 0,
-        alpha_start: float | None = None,
-        noise: Tensor | None = None,
+        self, latents: Tensor, alpha_start: float | None = None, **options: Any
     ) -> Tensor:
-        """Encodes the latents of a mixture and renders their components."""
+        """Encodes the latents of a mixture and renders the components."""
         alpha_start = self.alpha_start if alpha_start is None else alpha_start
         if not 0 <= alpha_start < 1:
             raise UserError(f"alpha_start must be 0 or more and less than 1, got {alpha_start}.")
         z = self.decomposition.encode(latents.to(self.dtype))
-        return self._render(z, steps, seed, first_frame, latents, alpha_start, noise)
+        return self._render(z, mixture=latents, alpha_start=alpha_start, **options)
 
     def _render(
         self,
         z: Tensor,
-        steps: int | None,
-        seed: int | None,
+        steps: int | None = None,
+        seed: int | None = None,
         first_frame: int = 0,
         mixture: Tensor | None = None,
         alpha_start: float = 0.0,
@@ -309,8 +289,8 @@ class UCRSeparator(SeparatorModel):
                 "This model has no prior, so it cannot generate: use a model that was trained with "
                 "one (stage 4 of the recipe)."
             )
-        core, gain = self.decomposition, self.render_gain
-        return Generator(core, self.prior, self.codec, self.sources, self.steps, gain)
+        parts = (self.decomposition, self.prior, self.codec, self.sources)
+        return Generator(*parts, self.steps, self.render_gain)
 
     def generate(
         self,
@@ -361,9 +341,9 @@ class UCRSeparator(SeparatorModel):
         seed: int | None = None,
         **request: Any,
     ) -> Tensor:
-        """The latents `(batch, n_src, latent_dim, frames)` that `generate` renders for a request.
+        """The latents `(batch, n_src, latent_dim, frames)` that `generate` would render.
 
-        Its arguments are those of `generate`, except for `render_steps`.
+        The arguments are those of `generate`, except for `render_steps`.
         """
         plan = self.generator.plan(seconds, keep, **request)
         return self.generator.sample(plan, steps, self.seed if seed is None else seed)
@@ -385,12 +365,9 @@ class UCRSeparator(SeparatorModel):
             self.prior.reorder(order)
 
     def select(self, sources: Sequence[str]) -> UCRSeparator:
-        """A separator of some of the sources, for mixtures that contain only these.
+        """A separator of some of the sources, in this order, for mixtures that contain only these.
 
         It has the encoders of these sources and the shared denoiser, but no prior.
-
-        Args:
-            sources: Names from `self.sources`, in the order of the new outputs.
 
         Raises:
             UserError: If a source does not exist.

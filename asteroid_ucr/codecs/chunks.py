@@ -22,12 +22,9 @@ MARGIN = 2  # frames beyond the computed past, for rounding and for the padding 
 
 
 def run_in_chunks(layers: nn.Sequential, x: Tensor, frames: int = CHUNK_FRAMES) -> Tensor:
-    """The output of `layers(x)`, computed in chunks if it is long.
+    """The output of a causal SEANet's layers for `(batch, channels, time)`.
 
-    Args:
-        layers: `model` of a causal SEANet encoder or decoder.
-        x: `(batch, channels, time)`.
-        frames: Latent frames of a chunk, without its past.
+    Inputs longer than `frames` latent frames are processed in chunks of this length, plus past.
     """
     hop = max(1, int(_window(layers)[1]))  # input samples per latent frame
     for recurrent, group in groupby(layers, lambda layer: isinstance(layer, SLSTM)):
@@ -47,12 +44,7 @@ def run_in_chunks(layers: nn.Sequential, x: Tensor, frames: int = CHUNK_FRAMES) 
 
 
 def past_frames(part: Iterable[nn.Module], hop: int) -> int:
-    """Number of past latent frames that an output depends on through convolutions.
-
-    Args:
-        part: Layers without recurrence.
-        hop: Input samples per latent frame.
-    """
+    """Past latent frames, of `hop` input samples each, that an output of convolutions needs."""
     return math.ceil(_window(part)[0] / hop)
 
 

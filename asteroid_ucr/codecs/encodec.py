@@ -110,14 +110,7 @@ class EncodecCodec(Codec):
 
 
 def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
-    """Loads the published 24 kHz model, and verifies the checksum of Meta's own file.
-
-    Args:
-        codec_dir: Folder with that file, or with a Hugging Face checkpoint of the same model.
-
-    Raises:
-        UserError: If the weights are missing and cannot be downloaded, or the file is damaged.
-    """
+    """Loads the published 24 kHz model, and verifies the checksum of Meta's own file."""
     folder = codec_dir or os.environ.get("ASTEROID_UCR_CODEC_DIR")
     file = Path(folder or Path(torch.hub.get_dir()) / "checkpoints") / PUBLISHED_FILE
     if folder and not file.is_file():
@@ -144,15 +137,7 @@ def load_published(codec_dir: str | Path | None = None) -> EncodecModel:
 
 
 def load_weights(path: str | Path) -> EncodecModel:
-    """Loads weights of the published model's architecture.
-
-    Args:
-        path: Path of a state dict with the names of `encodec` or of Hugging Face's `transformers`,
-            or of a folder in the latter's layout.
-
-    Raises:
-        UserError: If the file is missing or does not fit the architecture.
-    """
+    """Loads a file with the published model's architecture, or a folder of `transformers`."""
     file = huggingface_file(path) or Path(path)
     if not file.is_file():
         raise UserError(f"Codec weights {path} do not exist: check the option codec.weights.")

@@ -56,18 +56,10 @@ def huggingface_file(path: str | Path) -> Path | None:
 
 
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Reads a checkpoint with the names of `encodec` or of `transformers`.
+    """Reads weights with the names of `encodec` or of `transformers`, and returns the former.
 
-    Args:
-        path: Path of the weights; a config.json beside it is checked.
-        expected: State dict of `encodec.EncodecModel`, for its names and shapes.
-
-    Returns:
-        Weights with the names of `encodec`.
-
-    Raises:
-        UserError: If config.json describes another model.
-        ValueError: If a weight of `transformers` is missing, left over, or of another shape.
+    The names and shapes must be those of `expected`, a state dict of `encodec.EncodecModel`;
+    otherwise a ValueError is raised. A config.json beside the file must describe the same model.
     """
     config = path.parent / "config.json"
     found = json.loads(config.read_text()) if config.is_file() else {}

@@ -21,11 +21,7 @@ def pad_frames(signal: Tensor, stride: int) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Embeds α: sinusoids at geometrically spaced frequencies, then a two-layer perceptron.
-
-    Args:
-        dim: Size of the embedding, even.
-    """
+    """Embeds α: sinusoids at geometrically spaced frequencies, then a two-layer perceptron."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -43,13 +39,9 @@ class TimeEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolutions with pre-activation, FiLM between them, and a shortcut.
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Kernel size, odd, so that the number of frames does not change.
-        embedding_dim: Size of the vector that FiLM reads (Perez et al. 2018); None for no FiLM.
-        condition_channels: Channels of a time-varying condition concatenated to the input.
-        conv: `nn.Conv1d`, or `nn.Conv2d` for inputs `(batch, channels, bands, frames)`.
+    FiLM (Perez et al. 2018) reads an embedding, unless `embedding_dim` is None. A time-varying
+    condition with `condition_channels` is concatenated to the input. The kernel size is odd, so
+    that the number of frames does not change.
     """
 
     def __init__(
@@ -87,12 +79,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over frames, with a residual connection.
-
-    Args:
-        channels: Channels of input and output.
-        heads: Number of heads; divides `channels`.
-    """
+    """Multi-head self-attention over frames, with a residual connection."""
 
     def __init__(self, channels: int, heads: int = 8):
         super().__init__()

@@ -28,12 +28,8 @@ class _Tower(nn.Sequential):
 class SemanticEncoder(nn.Module):
     """Encodes latents as `n_src` component latents, each by a tower of its own.
 
-    Args:
-        channels: Channels of the codec's latents.
-        n_src: Number of components.
-        latent_dim: Channels of each component latent; 1 is the paper's "univariate".
-        widths: Channels of the stages; the reference has 256, 512 (Bindi & Esling 2024).
-        kernel_size: Kernel size, odd.
+    The default widths and the latent dimension of 1 ("univariate") are those of Bindi & Esling
+    2024.
     """
 
     def __init__(

@@ -23,17 +23,9 @@ class UNet1d(nn.Module):
 
     Each level has a residual block and a strided convolution that halves the frame rate. FiLM
     conditions the block on α, and the condition is concatenated at the level's own frame rate. The
-    deepest level attends over all frames. Inputs may have any number of frames.
-
-    Args:
-        channels: Channels of input and output.
-        condition_channels: Channels of the condition.
-        widths: Channels of each level, from the top down; the defaults are the reference's (Bindi &
-            Esling 2024).
-        kernel_sizes: Kernel sizes of each level's blocks; odd.
-        embedding_dim: Size of the embedding of α; None hides α from the network, as a fault in the
-            authors' published code does.
-        heads: Attention heads at the deepest level.
+    deepest level attends over all frames. Inputs may have any number of frames. The default widths
+    and kernel sizes, from the top level down, are those of Bindi & Esling 2024. Without an
+    embedding, the network does not receive α, as in the authors' published code.
     """
 
     def __init__(

@@ -75,15 +75,8 @@ class UNet2d(nn.Module):
     where the head computes `rest` and the gate in (0, 1), and w(α) = α / (α² + (1 − α)²) is the
     coefficient of the best linear estimate of unit-variance data from their blend with noise. Near
     α = 1 the gate acts as a mask on the mixture; at α = 0, where w is 0, the component is rendered
-    from its latent alone.
-
-    Args:
-        channels: Frequency bands, a multiple of `2 ** len(widths)`.
-        latent_dim: Channels of each component latent.
-        widths: Feature maps of each level, from the top down.
-
-    Raises:
-        ValueError: If the number of bands cannot be halved at each level.
+    from its latent alone. `widths` are the numbers of feature maps of each level, from the top
+    down, and `channels` the number of bands, which must be a multiple of `2 ** len(widths)`.
     """
 
     def __init__(

@@ -71,20 +71,14 @@ def check_samples(samples: np.ndarray, path: str | Path) -> None:
 
 
 def read_audio(
-    path: str | Path,
-    sample_rate: int | None = None,
-    mono: bool = False,
-    start: int = 0,
-    frames: int = -1,
+    path: str | Path, sample_rate: int | None = None, mono: bool = False
 ) -> tuple[Tensor, int]:
-    """Reads an audio file, or a part of it, into memory.
+    """Reads an audio file into memory.
 
     Args:
         path: Any file that soundfile or ffmpeg reads.
         sample_rate: Sample rate of the result, in Hz; None keeps the file's own.
         mono: Whether to average the channels.
-        start: First sample frame to read, at the file's own rate.
-        frames: Number of sample frames to read, at the file's own rate; −1 reads to the end.
 
     Returns:
         The waveform `(channels, time)`, float32 with full scale at ±1, and its sample rate in Hz.
@@ -93,9 +87,7 @@ def read_audio(
         UserError: If the file is missing, is not audio, is empty or holds NaN.
     """
     with open_audio(path) as file:
-        file.seek(min(start, file.frames))
-        samples = file.read(frames, dtype="float32", always_2d=True)
-        rate = file.samplerate
+        samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
     check_samples(samples, path)
     wav = torch.from_numpy(samples.T.copy())
     if mono:
@@ -125,11 +117,6 @@ def rms_gain(rms: Tensor) -> Tensor:
     return torch.where(rms > 0, 0.1 / rms.clamp(min=1e-4), torch.ones_like(rms))
 
 
-def wav_subtype(peak: float) -> str:
-    """16-bit PCM, or 32-bit float if samples beyond full scale would clip."""
-    return "PCM_16" if peak <= 1.0 else "FLOAT"
-
-
 def write_audio(
     path: str | Path, wav: Tensor, sample_rate: int, subtype: str | None = None
 ) -> None:
@@ -146,9 +133,8 @@ def write_audio(
         UserError: If the file cannot be written.
     """
     samples = torch.atleast_2d(wav.detach().cpu().float()).numpy().T
-    peak = float(np.abs(samples).max(initial=0.0))
     if subtype is None and Path(path).suffix == ".wav":
-        subtype = wav_subtype(peak)
+        subtype = "PCM_16" if np.abs(samples).max(initial=0.0) <= 1.0 else "FLOAT"
     with atomic_path(path) as temporary:
         try:
             sf.write(temporary, samples, sample_rate, subtype=subtype)

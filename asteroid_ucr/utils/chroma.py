@@ -12,17 +12,11 @@ Array = NDArray[np.floating]
 def chroma(
     wave: Array, sample_rate: int, bins: int = 12, window: int = 4096
 ) -> tuple[Array, Array]:
-    """Chroma vectors of a signal (`librosa.feature.chroma_stft`), tuned to A = 440 Hz.
-
-    Args:
-        wave: `(time,)`.
-        sample_rate: Samples per second.
-        bins: Bins per octave, of which the first is at C.
-        window: Samples per frame; the hop is half a window.
+    """Chroma vectors of a signal `(time,)`, tuned to A = 440 Hz, with a hop of half a window.
 
     Returns:
-        Vectors `(bins, frames)` of mean zero and norm one (zero in silence), and the amplitude of
-        each frame, `(frames,)`.
+        Vectors `(bins, frames)` of mean zero and norm one (zero in silence), the first bin at C,
+        and the amplitude of each frame, `(frames,)`.
     """
     spectrum = np.abs(librosa.stft(wave, n_fft=window, hop_length=window // 2)) ** 2
     features = librosa.feature.chroma_stft(

@@ -11,16 +11,13 @@ CHUNK_SECONDS = 30  # a whole second is a whole number of frames, and of samples
 OVERLAP_SECONDS = 2
 
 
+def chunk_starts(total: int, length: int, overlap: int) -> range:
+    """Where chunks of this length and overlap start, so that they cover `total` samples."""
+    return range(0, max(1, total - overlap), length - overlap)
+
+
 def crossfade(pieces: Iterator[Tensor], overlap: int) -> Iterator[Tensor]:
-    """Joins overlapping pieces with linear cross-fades.
-
-    Args:
-        pieces: Chunks `(…, time)`, at least as long as the overlap.
-        overlap: Number of samples that neighbouring pieces have in common.
-
-    Yields:
-        Consecutive parts `(…, time)` of the whole signal.
-    """
+    """Joins pieces `(…, time)` that overlap by `overlap` samples, with linear cross-fades."""
     fade_in = torch.linspace(0, 1, overlap)
     tail = None
     for piece in pieces:

@@ -22,14 +22,8 @@ def gflop_per_second(
 
     Convolutions, matrix products, attention and LSTMs are counted, with two operations per
     multiplication and addition; Fourier transforms and elementwise functions are not counted. The
-    count runs on the CPU, on a copy of the model.
-
-    Args:
-        model: Any model.
-        sample_rate: Sample rate of its input, in Hz.
-        run: Function that calls the model on waveforms `(1, channels, time)`.
-        channels: Channels of the input.
-        seconds: Length of the input, long enough that padding has little effect.
+    count runs on the CPU, on a copy of the model, which `run` calls with a waveform `(1, channels,
+    time)` that is long enough for padding to have little effect.
     """
     copied = copy.deepcopy(model).cpu().eval()
     wav = torch.randn(1, channels, round(seconds * sample_rate), generator=torch.Generator())
