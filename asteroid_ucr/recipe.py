@@ -209,12 +209,11 @@ def evaluate_generation(arguments: Sequence[str]) -> None:
 
 @step
 def cards(arguments: Sequence[str]) -> None:
-    """Score trained models, and write them with their cards as the package bundles them.
+    """Write trained models into one file, as the package bundles them, and a card for each.
 
-    Writes a file and a card for each model, and one file, bundled.safetensors, for all of them.
+    Writes bundled.safetensors with its index, and NAME.md with the scores of each model.
     """
-    from asteroid_ucr.base import write_bundle
-    from asteroid_ucr.reports.cards import write_model
+    from asteroid_ucr.reports.cards import write_cards
     from asteroid_ucr.separator import UCRSeparator
 
     parser = _parser("cards")
@@ -231,19 +230,17 @@ def cards(arguments: Sequence[str]) -> None:
     found = subprocess.run(head, cwd=Path(__file__).parent, capture_output=True, text=True)
     trained = yaml.safe_load((options.exp_dir / options.trained / "conf.yml").read_text())
     models = {name: UCRSeparator.from_pretrained(options.exp_dir / name) for name in options.models}
-    for name, model in models.items():
-        card = write_model(
-            model,
-            {**trained, "evaluation": vars(config.evaluation)},
-            options.out / name,
-            options.exp_dir / "scores",
-            options.test_dir,
-            options.clips,
-            options.command,
-            options.commit or found.stdout.strip() or "unknown",
-        )
-        print(f"wrote {card}")
-    write_bundle(models, options.out / "bundled.safetensors")
+    written = write_cards(
+        models,
+        {**trained, "evaluation": vars(config.evaluation)},
+        options.out,
+        options.exp_dir / "scores",
+        options.test_dir,
+        options.clips,
+        options.command,
+        options.commit or found.stdout.strip() or "unknown",
+    )
+    print("\n".join(f"wrote {card}" for card in written))
 
 
 def _parser(name: str, model: type = ModelConfig) -> Any:

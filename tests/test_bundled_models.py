@@ -17,7 +17,7 @@ from asteroid_ucr.base import bundled_models, read_bundle, write_bundle
 from asteroid_ucr.config import RecipeConfig
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.minislakh import build
-from asteroid_ucr.reports.cards import write_model
+from asteroid_ucr.reports.cards import write_cards
 
 NAMES = ["bass-piano", "drums-bass", "drums-piano", "drums-piano-bass"]
 
@@ -95,13 +95,14 @@ def test_a_model_is_written_with_its_card(slakh_tree, tmp_path):
     model = UCRSeparator(["drums", "bass"], composition="power_sum", **SMALL).eval()
     model.budget = {"parameters": 1, "steps": 7, "batch_size": 2, "crop_seconds": 1.0,
                     "minutes": 1.0, "device": "cpu"}  # fmt: skip
-    card = write_model(
-        model, config, tmp_path / "out" / "mine", tmp_path / "scores", tree, None, "train it", "abc"
+    out = tmp_path / "out"
+    (card,) = write_cards(
+        {"mine": model}, config, out, tmp_path / "scores", tree, None, "train it", "abc"
     )
     text = card.read_text()
     for words in ("# mine", "`train it` at commit abc", "30 of bass in 20 songs", "| Mixture |"):
         assert words in text
-    loaded = UCRSeparator.from_pretrained(tmp_path / "out" / "mine.pth")
+    loaded = UCRSeparator.from_pretrained(read_bundle(out / "bundled.safetensors", "mine"))
     wav = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 1, 9600))).float()
     with torch.no_grad():
         assert torch.allclose(loaded(wav), model(wav), atol=2e-3)

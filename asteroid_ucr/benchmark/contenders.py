@@ -28,9 +28,9 @@ class Contender:
         label: Name in tables.
         sample_rate: Sample rate of its input, in Hz.
         channels: Channels of its input.
-        build: Builds it; its cost does not depend on the weights.
-        separate: Runs it on waveforms `(1, channels, time)`.
-        segment: Seconds of audio on which its arithmetic is counted.
+        build: Function that builds the network; the cost does not depend on the weights.
+        separate: Function that runs the network on waveforms `(1, channels, time)`.
+        segment: Seconds of audio on which the arithmetic is counted.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Contender:
 
 
 def contenders(model: str | Path | None, against: list[str]) -> list[Contender]:
-    """Lists ours and the networks that it is compared with.
+    """Lists our network and the networks that it is compared with.
 
     Args:
         model: A trained model; None takes the reference configuration, untrained.
@@ -84,19 +84,16 @@ def _htdemucs() -> nn.Module:
 def _in_segments(model: nn.Module, wav: Tensor) -> Tensor:
     from demucs.apply import apply_model
 
-    return apply_model(
-        model, wav, shifts=0, overlap=0.25
-    )  # The default overlap of the command demucs.
+    # The overlap is the default of the command demucs.
+    return apply_model(model, wav, shifts=0, overlap=0.25)
 
 
-OTHERS = {
-    "convtasnet": Contender(
+_OTHERS = (
+    Contender(
         "convtasnet", "Conv-TasNet, Asteroid's size, 24 kHz mono", MASK_RATE, 1, ConvTasNetSeparator
     ),
-    "hdemucs": Contender(
-        "hdemucs", "HDemucs, torchaudio's size, 24 kHz mono", MASK_RATE, 1, HDemucsSeparator
-    ),
-    "htdemucs": Contender(
+    Contender("hdemucs", "HDemucs, torchaudio's size, 24 kHz mono", MASK_RATE, 1, HDemucsSeparator),
+    Contender(
         "htdemucs",
         "HTDemucs, published size, 44.1 kHz stereo",
         44_100,
@@ -105,4 +102,5 @@ OTHERS = {
         _in_segments,
         segment=7.8,  # Shorter inputs are padded to this length.
     ),
-}
+)
+OTHERS = {contender.name: contender for contender in _OTHERS}

@@ -1,8 +1,7 @@
-"""The benchmark: all measurements, written to a file."""
+"""The benchmark: runs all measurements and writes them to a file."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from rich.console import Console
 from asteroid_ucr.benchmark.contenders import OTHERS, contenders, has_demucs
 from asteroid_ucr.benchmark.memory import peak_memory
 from asteroid_ucr.benchmark.speed import separation_speed, training_speed
-from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.atomic import write_json
 from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
@@ -33,7 +32,7 @@ def run_benchmark(
     crop: float = 4.0,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Measures what separation and training cost, and writes it as JSON.
+    """Measures the cost of separation and training, and writes it as JSON.
 
     Args:
         out: The JSON file.
@@ -45,7 +44,7 @@ def run_benchmark(
         lengths: Lengths of the files, in seconds, for the peak memory.
         batch: Crops per training step.
         crop: Seconds per crop.
-        quiet: Show no progress.
+        quiet: Whether to show no progress.
 
     Returns:
         The content of the file.
@@ -60,21 +59,16 @@ def run_benchmark(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = list(threads) or sorted({1, cores or 1})
     console = Console(quiet=quiet)
-    chosen = contenders(model, list(against))
-    models = {contender: contender.build() for contender in chosen}
+    models = {contender: contender.build() for contender in contenders(model, list(against))}
     costs: dict[str, dict[str, Any]] = {}
-    for contender, network in models.items():
-        console.print(f"counting {contender.label}", style="dim")
-        costs[contender.name] = {
-            "name": contender.name,
-            "label": contender.label,
+    for c, network in models.items():
+        console.print(f"counting {c.label}", style="dim")
+        shape = {"channels": c.channels, "seconds": c.segment}
+        costs[c.name] = {
+            "name": c.name,
+            "label": c.label,
             "parameters": sum(p.numel() for p in network.parameters()),
-            "gflops": gflop_per_second(
-                network,
-                contender.sample_rate,
-                channels=contender.channels,
-                seconds=contender.segment,
-            ),
+            "gflops": gflop_per_second(network, c.sample_rate, **shape),
             "speed": {},
             "memory_mib": {},
         }
@@ -89,8 +83,7 @@ def run_benchmark(
     for length in lengths:
         for name, cost in costs.items():
             console.print(f"memory of {cost['label']} for {length:g} s", style="dim")
-            peak = peak_memory(name, model, length, max(threads))
-            cost["memory_mib"][f"{length:g}"] = peak
+            cost["memory_mib"][f"{length:g}"] = peak_memory(name, model, length, max(threads))
     console.print("timing training", style="dim")
     device = pick_device().type
     for name, speed in training_speed(models, crop, batch, repeats, device).items():
@@ -113,8 +106,7 @@ def run_benchmark(
         },
         "models": list(costs.values()),
     }
-    with atomic_path(out) as temporary:
-        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    write_json(out, results)
     return results
 
 
