@@ -15,12 +15,10 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from asteroid_ucr.data.slakh import SPLITS, track_folders
-from asteroid_ucr.minislakh.kits import Kit
 from asteroid_ucr.minislakh.midi_files import Unusable, find_midi, load_midi
 from asteroid_ucr.minislakh.notes import Note, Part, Recording
 from asteroid_ucr.minislakh.song import compose
-from asteroid_ucr.minislakh.soundfont import SoundFont
-from asteroid_ucr.minislakh.sounds import default_soundfont, describe, open_sounds
+from asteroid_ucr.minislakh.sounds import Source, default_soundfont, describe, open_sounds
 from asteroid_ucr.minislakh.write import is_complete, write_track
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.errors import UserError
@@ -111,7 +109,7 @@ def build(
 
 
 @lru_cache(maxsize=1)
-def _opened(paths: tuple[str, ...]) -> list[SoundFont | Kit]:
+def _opened(paths: tuple[str, ...]) -> list[Source]:
     """The sounds, opened once per process: what they have read stays in memory."""
     return open_sounds(paths)
 

@@ -6,6 +6,7 @@ A groove is written as one line per drum and bar, one character per step: `X` ac
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ _VELOCITY = {"X": 112, "x": 86, "o": 36}
 
 @dataclass(frozen=True)
 class Groove:
-    """A groove: kick variants, other drums with a bar each, and what the chorus changes."""
+    """One bar: variants of the kick, the other drums, what the chorus changes, ghost notes."""
 
     kicks: tuple[str, ...]
     drums: dict[str, str]
@@ -135,8 +136,7 @@ GROOVES: dict[str, Groove] = {
         {"snare": "..o.X.o.", "hat": "x.x.x.x."}),
 }  # fmt: skip
 # fmt: off
-
-# Fills, which end with the bar; those of twelve-step bars are in triplets.
+# Fills, which end with the bar; those for bars of twelve steps are in triplets.
 _FILLS16 = (
     {"snare": "....XxXx"},
     {"high": "Xx......", "tom": "..Xx....", "floor": "....Xx..", "snare": "......Xx"},
@@ -148,14 +148,10 @@ _FILLS16 = (
     {"snare": "X.oo....", "floor": "....X.x.", "kick": "..x...xx"},
 )
 _LONG16 = (
-    {
-        "snare": "Xxxx............", "high": "....Xxxx........",
-        "tom": "........Xxxx....", "floor": "............Xxxx",
-    },
-    {
-        "snare": "X..xX..x....X...", "tom": "......X..x......",
-        "floor": "..........X...Xx", "kick": "..x..x......x...",
-    },
+    {"snare": "Xxxx............", "high": "....Xxxx........",
+     "tom": "........Xxxx....", "floor": "............Xxxx"},
+    {"snare": "X..xX..x....X...", "tom": "......X..x......",
+     "floor": "..........X...Xx", "kick": "..x..x......x..."},
     {"snare": "X.oox.ooX.ooxxXX", "kick": "X...X...X...X..."},
     {"kick": "X.xX..x.X.xX..x.", "snare": "....X..o....X.ox", "floor": ".......x.......X"},
     {"snare": "oooooxoxoxxxxXXX", "kick": "X.......X......."},
@@ -163,10 +159,8 @@ _LONG16 = (
 )
 _FILLS12 = ({"snare": "X.xXxx"}, {"high": "Xxx...", "floor": "...Xxx"}, {"snare": "xxxxXX"})
 _LONG12 = (
-    {
-        "snare": "Xxx.........", "high": "...Xxx......",
-        "tom": "......Xxx...", "floor": ".........Xxx",
-    },
+    {"snare": "Xxx.........", "high": "...Xxx......",
+     "tom": "......Xxx...", "floor": ".........Xxx"},
     {"snare": "X.oX.oX.oXxX", "kick": "X..X..X..X.."},
     {"kick": "X.x..xX.x..x", "snare": ".o.X...o.X.o", "floor": "....x.....X."},
 )
@@ -174,7 +168,13 @@ _LONG12 = (
 
 
 class Drummer:
-    """Plays one groove through a song, with this song's own habits."""
+    """Plays one groove through a song, with habits drawn for this song.
+
+    Args:
+        name: A key of `GROOVES`.
+        bar_beats: Quarter notes in a bar.
+        rng: Random stream.
+    """
 
     def __init__(self, name: str, bar_beats: float, rng: np.random.Generator) -> None:
         self.groove = GROOVES[name]
@@ -194,30 +194,30 @@ class Drummer:
         self.thin = rng.random() < 0.35
 
     def kick_steps(self, bar: int, label: str) -> list[float]:
-        """Onsets of the kick in beats from the bar's start: what a bass player listens to."""
+        """Onsets of the kick in beats from the start of the bar, for the bass to follow."""
         kicks = self._kick(bar, label)
         return [i * self.step for i, mark in enumerate(kicks) if mark in "Xx"]
 
     def _kick(self, bar: int, label: str) -> str:
-        variant = 1 if label == "chorus" else 0
-        # The second bar of a pair answers the first.
-        return self.kicks[(variant + (bar % 4 == 3)) % len(self.kicks)]
+        # The second bar of a pair answers the first, and the chorus has a variant of its own.
+        return self.kicks[((label == "chorus") + (bar % 4 == 3)) % len(self.kicks)]
 
     def play(self, section: Section, last: bool) -> list[Note]:
-        """Notes of a section; `last` for the song's final one."""
+        """Notes of a section; `last` says whether it ends the song."""
         notes: list[Note] = []
         solo = section.features("Drums")
         for bar in range(section.bars):
             start = section.start + bar * self.bar_beats
             closing = bar == section.bars - 1
             if last and closing:
-                return notes + self._ending(start)
+                notes.append(Note(start, 3.0, KEYS[self.crash], 100))
+                return [*notes, Note(start, 0.5, KEYS["kick"], 105)]
             fill: dict[str, str] = {}
             if solo and (closing or self.rng.random() < 0.7):
                 fill = choose(self.rng, self.long if closing else self.fills)
             elif self.rng.random() < (0.8 if closing else 0.3 * (bar % 4 == 3)):
                 fill = choose(self.rng, self.fills)
-            notes += self._bar(section, bar, start, fill)
+            notes += [self._note(start, *stroke) for stroke in self._strokes(section, bar, fill)]
         if self.crashes and section.energy > 0.45 and section.label != "fill":
             loud = int((55 + 50 * section.energy) * (0.5 + 0.5 * self.cymbals))
             notes.append(Note(section.start, 2.0, KEYS[self.crash], loud))
@@ -232,35 +232,27 @@ class Drummer:
             lines = {name: line for name, line in lines.items() if name in keep} or lines
         return lines
 
-    def _bar(self, section: Section, bar: int, start: float, fill: dict[str, str]) -> list[Note]:
+    def _strokes(
+        self, section: Section, bar: int, fill: dict[str, str]
+    ) -> Iterator[tuple[int, str, str, float]]:
+        """Strokes of one bar as (step, drum, mark, energy): groove, ghost notes and fill."""
         lines = self._lines(section, bar)
         length = _length(fill)
         cut = self.groove.steps - length
-        notes = []
         for name, line in lines.items():
             for i, mark in enumerate(line):
                 skipped = self.thin and name in _CYMBALS and mark != "X" and i % 4
-                if mark == "." or skipped or (i >= cut and name != "pedal"):
-                    continue
-                notes.append(self._note(start, i, name, mark, section.energy))
-        if "snare" in lines:
-            notes += self._ghosts(lines, start, cut, section.energy)
-        for name, line in fill.items():
-            for i, mark in enumerate(line):
-                if mark != ".":
-                    swell = 0.8 + 0.25 * i / length
-                    notes.append(self._note(start, cut + i, name, mark, section.energy * swell))
-        return notes
-
-    def _ghosts(self, lines: dict[str, str], start: float, cut: int, energy: float) -> list[Note]:
-        """Soft snare strokes between the written ones, never beside an accent's own step."""
-        notes = []
-        for i in range(1, cut):
+                if mark != "." and not skipped and (i < cut or name == "pedal"):
+                    yield i, name, mark, section.energy
+        for i in range(1, cut if "snare" in lines else 1):
             free = lines["snare"][i] == "." and lines["kick"][i] == "."
             off = i % 3 == 2 if self.groove.steps == 12 else i % 2 == 1
             if free and off and self.rng.random() < self.groove.ghosts * 0.6:
-                notes.append(self._note(start, i, "snare", "o", energy))
-        return notes
+                yield i, "snare", "o", section.energy
+        for name, line in fill.items():
+            for i, mark in enumerate(line):
+                if mark != ".":
+                    yield cut + i, name, mark, section.energy * (0.8 + 0.25 * i / length)
 
     def _note(self, start: float, i: int, name: str, mark: str, energy: float) -> Note:
         velocity = _VELOCITY[mark] * (0.62 + 0.42 * energy)
@@ -270,9 +262,6 @@ class Drummer:
             velocity *= 1 - self.depth * float(self.rng.uniform(0.2, 1)) * (mark != "X")
         onset = start + i * self.step
         return Note(onset, self.step, KEYS[name], int(np.clip(round(velocity), 1, 127)))
-
-    def _ending(self, start: float) -> list[Note]:
-        return [Note(start, 3.0, KEYS[self.crash], 100), Note(start, 0.5, KEYS["kick"], 105)]
 
 
 def _length(fill: dict[str, str]) -> int:

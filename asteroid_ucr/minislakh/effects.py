@@ -1,13 +1,12 @@
-"""What a mixing engineer does to a stem, drawn by instrument family.
+"""Effects as a mixing engineer would use them, drawn for each stem by its instrument family.
 
-Drums are tuned and balanced; drive, compression, chorus, equaliser and reverberation follow.
-
-Everything linear (equaliser, low-pass, room) is one impulse response, applied in one convolution.
+Drums are tuned and balanced; drive, compression, chorus, equaliser and reverberation follow. The
+linear effects (equaliser, cuts, reverberation) form one impulse response and take one convolution.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,25 +21,25 @@ _TAPS = 4096
 
 @dataclass(frozen=True)
 class Effects:
-    """How a stem sounds beyond its instrument.
+    """How a stem sounds, apart from its instrument.
 
     Attributes:
-        tuning: Semitones that a drum kit is tuned by.
-        touch: Exponent of velocities: above 1, soft notes are softer.
+        tuning: Semitones by which a drum kit is tuned.
+        touch: Exponent of velocities; above 1, soft notes become softer.
         keys: Gains in dB by drum key.
-        kick: Tuning in semitones, gain in dB below `kick_corner`, level and length (in seconds) of
-            a boom that is added; None leaves the kick as it is.
+        kick: For the kick drum, its tuning in semitones, its gain in dB below `kick_corner`, and
+            the level and the length in seconds of an added boom; None leaves it as it is.
         kick_corner: Frequency in Hz.
         drive: Saturation, from 0 (none) to about 4.
         ratio: Compression ratio; 1 is none.
         attack: Attack of the compressor in seconds.
-        chorus: Share of a detuned copy, 0 to 1.
-        depth: Peak deviation of its delay in milliseconds.
-        curve: Equaliser: (frequency in Hz, gain in dB, width in octaves) of bells.
-        tilt: Slope of the spectrum about 1 kHz in dB per octave.
+        chorus: Level of a detuned copy, 0 to 1.
+        depth: Peak deviation of the delay of that copy in milliseconds.
+        curve: Bells of the equaliser as (frequency in Hz, gain in dB, width in octaves).
+        tilt: Slope of the spectrum around 1 kHz in dB per octave.
         low_cut: Frequency in Hz below which the spectrum falls by 12 dB per octave.
         high_cut: Frequency in Hz above which it falls by 12 dB per octave.
-        plate: Whether the reverberation is a plate of its own rather than the song's room.
+        plate: Whether the reverberation is a plate rather than the room of the song.
         wet: Amplitude of the reverberation.
     """
 
@@ -63,7 +62,7 @@ class Effects:
 
 
 def draw_effects(rng: np.random.Generator, stem: Part) -> Effects:
-    """Draws the sound of a stem in one song: no two songs have the same bass or drum kit."""
+    """Draws the effects of a stem, so that no two songs have the same bass or drum kit."""
 
     def log(low: float, high: float) -> float:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
@@ -83,8 +82,8 @@ def draw_effects(rng: np.random.Generator, stem: Part) -> Effects:
         kick = None
         if rng.random() < 0.7:
             # From a dry click to a boom with a tail.
-            lower, heavier = float(rng.uniform(-9, 2)), float(rng.uniform(-8, 12))
-            kick = lower, heavier, maybe(0.4, log(0.1, 1.0), 0.0), log(0.08, 0.6)
+            tuning, gain = float(rng.uniform(-9, 2)), float(rng.uniform(-8, 12))
+            kick = tuning, gain, maybe(0.4, log(0.1, 1.0), 0.0), log(0.08, 0.6)
         return Effects(
             tuning=float(rng.uniform(-3.5, 3.0)), touch=float(rng.uniform(1.0, 1.7)),
             keys=tuple(keys.items()), kick=kick, kick_corner=log(50, 110),
@@ -118,26 +117,25 @@ def draw_effects(rng: np.random.Generator, stem: Part) -> Effects:
 
 
 def touched(notes: tuple[Note, ...], exponent: float) -> tuple[Note, ...]:
-    """Notes whose velocities are bent: 127 stays, soft notes become softer."""
+    """Notes whose velocities, relative to 127, are raised to a power."""
     return tuple(
-        Note(n.start, n.length, n.pitch, max(1, round(127 * (n.velocity / 127) ** exponent)))
-        for n in notes
+        replace(n, velocity=max(1, round(127 * (n.velocity / 127) ** exponent))) for n in notes
     )
 
 
 def shape_kick(wave: Wave, notes: tuple[Note, ...], effects: Effects) -> Wave:
-    """Makes a kick drum `(time,)` thinner or heavier, and adds a boom to each of its notes."""
+    """Makes a kick drum `(time,)` thinner or heavier, and adds a boom to each note."""
     if effects.kick is None or not wave.any():
         return wave
     _, gain, boom, length = effects.kick
     out = wave
     for _ in range(2):
-        # A shelf of the first order, twice.
+        # Two shelving filters of first order.
         low = lfilter(*butter(1, effects.kick_corner, fs=SAMPLE_RATE), out)
         out = out + (10 ** (gain / 40) - 1) * low
     if boom:
         time = np.arange(round(1.5 * length * SAMPLE_RATE)) / SAMPLE_RATE
-        # The pitch drops to its final value within some 50 ms.
+        # The pitch drops to its final value within about 50 ms.
         phase = effects.kick_corner * (0.6 * time - 0.03 * np.exp(-time / 0.03))
         tail = np.sin(2 * np.pi * (phase - phase[0])) * 10 ** (-2 * time / length)
         tail *= boom * np.abs(wave).max()
@@ -153,12 +151,12 @@ def apply_effects(wave: Wave, effects: Effects, room: Wave, rng: np.random.Gener
 
     Args:
         wave: Audio `(time,)`.
-        effects: What to apply.
-        room: Impulse response of the song's room, of energy one.
-        rng: Chance for the plate and the phase of the chorus.
+        effects: Effects to apply.
+        room: Impulse response of the room, with an energy of one.
+        rng: Random stream for the plate and the phase of the chorus.
 
     Returns:
-        `(time,)`, at about the same level.
+        Audio `(time,)` at about the same level.
     """
     level = float(np.sqrt(np.mean(np.square(wave))))
     if level == 0:
@@ -196,7 +194,7 @@ def compress(wave: Wave, ratio: float, attack: float, release: float = 0.15) -> 
 
 
 def _chorus(wave: Wave, effects: Effects, phase: float) -> Wave:
-    """Adds a copy whose delay wanders about 15 ms."""
+    """Adds a copy whose delay varies around 15 ms."""
     time = np.arange(len(wave)) / SAMPLE_RATE
     swing = np.sin(2 * np.pi * ((0.3 + phase) * time + phase))
     delay = (15 + effects.depth * swing) * 1e-3 * SAMPLE_RATE
@@ -220,10 +218,10 @@ def _equaliser(effects: Effects) -> NDArray[np.float64]:
 
 
 def reverb(rng: np.random.Generator, plate: bool) -> Wave:
-    """Draws the impulse response `(time,)` of a room or a plate, of energy one.
+    """Draws the impulse response `(time,)` of a room or a plate, with an energy of one.
 
-    Noise whose high frequencies fade faster; a room begins with single reflections, a plate is
-    dense at once, brighter and longer.
+    It is noise whose high frequencies fade faster. A room begins with single reflections; a plate
+    is brighter, longer, and dense from the start.
     """
     length = float(rng.uniform(0.7, 2.5) if plate else rng.uniform(0.25, 1.3))
     time = np.arange(round(length * SAMPLE_RATE)) / SAMPLE_RATE
@@ -233,9 +231,8 @@ def reverb(rng: np.random.Generator, plate: bool) -> Wave:
     response = low * 10 ** (-3 * time / length) + (noise - low) * 10 ** (-7 * time / length)
     if not plate:
         early = (rng.uniform(0.003, 0.06, 10) * SAMPLE_RATE).astype(int)
-        response[early] += (
-            rng.choice([-1, 1], 10) * np.abs(response).max() * 2 ** -rng.uniform(size=10)
-        )
+        peak = np.abs(response).max()
+        response[early] += rng.choice([-1, 1], 10) * peak * 2 ** -rng.uniform(size=10)
     response = lfilter(*butter(1, 180.0 if plate else 80.0, "high", fs=SAMPLE_RATE), response)
     before = np.zeros(round(rng.uniform(0.002, 0.02) * SAMPLE_RATE))
     response = np.concatenate([before, response])

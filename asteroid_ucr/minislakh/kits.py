@@ -16,7 +16,7 @@ from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Note, Wave
 from asteroid_ucr.minislakh.player import Voice, mix_voices
 from asteroid_ucr.utils.errors import UserError
 
-# General MIDI keys by the words in an instrument's name; the first pattern that fits decides.
+# General MIDI keys by words in the name of an instrument; the first pattern that matches counts.
 _KEYS = (
     (r"stick|rim", (37,)),
     (r"pedal|foot|h\.?h.*ped", (44,)),
@@ -37,7 +37,7 @@ _KEYS = (
     (r"mid.*tom|tom\W*(mid|2)\b", (47, 45)),
     (r"tom", (50, 48)),
 )
-# Drums that stand in for each other: a key that a kit lacks is played by its nearest neighbour.
+# Drums that replace each other: a key that a kit lacks is played by its nearest neighbour.
 _GROUPS = (
     (35, 36),
     (37, 38, 40, 39),
@@ -46,6 +46,10 @@ _GROUPS = (
     (41, 43, 45, 47, 48, 50),
 )
 _HATS = (42, 44, 46)
+_TEXTS = {
+    "name": "name", "author": "engineer", "licence": "copyright", "license": "copyright",
+    "info": "comment",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,11 @@ class Kit:
         folder: Folder with a drumkit.xml and samples.
 
     Attributes:
-        info: What the kit says about itself: name, author and licence.
+        info: Name, author and licence, as far as the kit states them.
         usable: Whether it has at least a kick, a snare and a closed hi-hat.
 
     Raises:
-        UserError: If drumkit.xml is missing or cannot be read.
+        UserError: If drumkit.xml is missing or unreadable.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -78,19 +82,11 @@ class Kit:
             root = ET.fromstring(re.sub(r'\sxmlns="[^"]+"', "", text))
             instruments = [self._instrument(item) for item in root.iter("instrument")]
         except (OSError, ET.ParseError, ValueError) as error:
-            raise UserError(
-                f"{folder} is not a Hydrogen drum kit that can be read ({error})."
-            ) from error
-        words = {
-            "name": ("name",),
-            "engineer": ("author",),
-            "copyright": ("license", "licence"),
-            "comment": ("info",),
-        }
+            raise UserError(f"{folder} is not a Hydrogen drum kit ({error}).") from error
         self.info = {
             word: " ".join(text.split())
-            for word, tags in words.items()
-            if (text := next(filter(None, map(root.findtext, tags)), ""))
+            for tag, word in _TEXTS.items()
+            if (text := root.findtext(tag))
         }
         self._layers: dict[int, list[_Layer]] = {}
         for name, layers in instruments:
@@ -109,28 +105,23 @@ class Kit:
         def number(element: ET.Element, tag: str, default: float) -> float:
             return float(element.findtext(tag) or default)
 
-        gain = number(item, "volume", 1) * number(item, "gain", 1)
+        volume = number(item, "volume", 1) * number(item, "gain", 1)
+        layers = []
         # Old kits have one sample per instrument, and no layers.
-        layers = [
-            _Layer(
-                number(layer, "min", 0),
-                number(layer, "max", 1),
-                gain * number(layer, "gain", 1),
-                number(layer, "pitch", 0),
-                layer.findtext("filename") or "",
-            )
-            for layer in (list(item.iter("layer")) or [item])
-        ]
-        present = [e for e in layers if e.file and (self.path / e.file).is_file()]
-        return (item.findtext("name") or "").lower(), sorted(present, key=lambda e: e.lowest)
+        for layer in list(item.iter("layer")) or [item]:
+            file = layer.findtext("filename") or ""
+            if file and (self.path / file).is_file():
+                edges = number(layer, "min", 0), number(layer, "max", 1)
+                gain = volume * number(layer, "gain", 1)
+                layers.append(_Layer(*edges, gain, number(layer, "pitch", 0), file))
+        return (item.findtext("name") or "").lower(), sorted(layers, key=lambda e: e.lowest)
 
     def _read(self, file: str, pitch: float) -> Wave:
         try:
             wave, rate = sf.read(self.path / file, dtype="float32", always_2d=True)
         except (OSError, sf.LibsndfileError) as error:
-            raise UserError(
-                f"{self.path / file} cannot be read: reinstall the drum kit."
-            ) from error
+            text = f"{self.path / file} cannot be read: reinstall the drum kit."
+            raise UserError(text) from error
         return soxr.resample(wave.mean(1), rate * 2 ** (pitch / 12), SAMPLE_RATE)
 
     def play(
@@ -140,15 +131,13 @@ class Kit:
         gains: Mapping[int, float] | None = None,
         tuning: float = 0.0,
     ) -> Wave:
-        """Renders notes as `Player.play` does; samples always sound to their end.
+        """Renders notes as `Player.play` does, but every sample sounds to its end.
 
-        A closed hi-hat cuts an open one. Notes of keys that the kit cannot play are left out.
+        A closed hi-hat cuts an open one. Notes that the kit cannot play are left out.
         """
         voices = []
-        for note in sorted(notes):
-            layers = self._layers.get(note.pitch)
-            if not layers:
-                continue
+        for note in sorted(n for n in notes if n.pitch in self._layers):
+            layers = self._layers[note.pitch]
             loudness = note.velocity / 127
             layer = next((e for e in layers if loudness <= e.highest), layers[-1])
             wave = self._sample(layer.file, round(layer.pitch + tuning, 1))

@@ -126,13 +126,13 @@ class Player:
             wave = wave * np.concatenate([shape[:-1], shape[-1] * fall])
             end = min(len(wave), 64)
             wave[len(wave) - end :] *= np.linspace(1, 0, end, dtype=np.float32)
-            pan = np.pi / 2 * (np.clip(generators.get(Gen.PAN, 0), -500, 500) / 1000 + 0.5)
+            pan = np.pi / 2 * (np.clip(generators[Gen.PAN], -500, 500) / 1000 + 0.5)
             # Attenuation counts 0.4 dB per dB, as in E-mu's hardware and all players since; what
             # modulators add counts fully.
-            own = zone.generators.get(Gen.ATTENUATION, 0)
-            attenuation = generators.get(Gen.ATTENUATION, 0) - 0.6 * own
+            own = zone.generators[Gen.ATTENUATION]
+            attenuation = generators[Gen.ATTENUATION] - 0.6 * own
             level = 10 ** (-attenuation / 200) * (np.cos(pan) + np.sin(pan)) / 2
-            group = zone.generators.get(Gen.EXCLUSIVE_CLASS, 0)
+            group = zone.generators[Gen.EXCLUSIVE_CLASS]
             yield Voice(round(note.start * SAMPLE_RATE), wave, float(gain * level), group)
 
     def _tone(self, number: int, key: int, generators: Generators, frames: int) -> Wave:
@@ -142,7 +142,7 @@ class Player:
             `frames` of audio, or less if the sample ends.
         """
         generators = {**generators, Gen.CUTOFF: 50 * round(generators[Gen.CUTOFF] / 50)}
-        cache_key = (number, key, *(round(generators.get(g, 0)) for g in _TONE))
+        cache_key = (number, key, *(round(generators[g]) for g in _TONE))
         known = self._tones.get(cache_key)
         if not known or (known[1] and len(known[0]) < frames):
             length = round(1.5 * frames) if known else max(frames, SAMPLE_RATE // 2)
@@ -157,7 +157,7 @@ class Player:
         sample = self.font.sample(zone.sample)
 
         def offset(fine: Gen, coarse: Gen) -> int:
-            return at.get(fine, 0) + 32768 * at.get(coarse, 0)
+            return at[fine] + 32768 * at[coarse]
 
         first = max(0, offset(Gen.START, Gen.START_COARSE))
         last = len(sample.wave) + min(0, offset(Gen.END, Gen.END_COARSE))
@@ -168,7 +168,7 @@ class Player:
         root = at[Gen.ROOT_KEY] if at[Gen.ROOT_KEY] >= 0 else sample.key
         played = at[Gen.FIXED_KEY] if at[Gen.FIXED_KEY] >= 0 else key
         cents = (played - root) * at[Gen.SCALE_TUNING] + 100 * self.tuning + sample.correction
-        cents += 100 * generators.get(Gen.COARSE_TUNE, 0) + generators.get(Gen.FINE_TUNE, 0)
+        cents += 100 * generators[Gen.COARSE_TUNE] + generators[Gen.FINE_TUNE]
         silent = round(_seconds(generators[Gen.VOLUME_ENV]) * SAMPLE_RATE)
         bend = self._bend(key, generators, max(0, frames - silent))
         step = sample.rate / SAMPLE_RATE * 2 ** (cents / 1200)
@@ -176,29 +176,29 @@ class Player:
             positions = np.arange(max(0, frames - silent)) * step
         else:
             positions = np.cumsum(np.concatenate([[0.0], step * 2 ** (bend[:-1] / 1200)]))
-        loops = at.get(Gen.LOOPS, 0) in (1, 3)
+        loops = at[Gen.LOOPS] in (1, 3)
         wave = _read(sample.wave[first:last], loop if loops else None, positions)
         return np.concatenate([np.zeros(silent, np.float32), wave])[:frames] if silent else wave
 
     def _bend(self, key: int, generators: Generators, frames: int) -> NDArray[np.float64] | None:
         """Deviation from the note's pitch in cents over time, if there is any."""
         bends = []
-        if abs(depth := generators.get(Gen.MOD_ENV_PITCH, 0)) >= 1:
+        if abs(depth := generators[Gen.MOD_ENV_PITCH]) >= 1:
             bends.append(depth * _Envelope.of(generators, Gen.MOD_ENV, key).modulation(frames))
         for generator, delay in (
             (Gen.VIB_LFO_PITCH, Gen.VIB_LFO_DELAY),
             (Gen.MOD_LFO_PITCH, Gen.MOD_LFO_DELAY),
         ):
-            if abs(depth := generators.get(generator, 0)) >= 1:
+            if abs(depth := generators[generator]) >= 1:
                 bends.append(depth * _oscillator(generators, delay, frames))
         return sum(bends[1:], bends[0]) if bends else None
 
 
 def _coloured(wave: Wave, key: int, generators: Generators) -> Wave:
     """Applies the low-pass filter and the tremolo."""
-    cutoff, resonance = generators[Gen.CUTOFF], round(generators.get(Gen.RESONANCE, 0))
-    by_envelope = generators.get(Gen.MOD_ENV_CUTOFF, 0)
-    by_lfo = generators.get(Gen.MOD_LFO_CUTOFF, 0)
+    cutoff, resonance = generators[Gen.CUTOFF], round(generators[Gen.RESONANCE])
+    by_envelope = generators[Gen.MOD_ENV_CUTOFF]
+    by_lfo = generators[Gen.MOD_LFO_CUTOFF]
     if abs(by_envelope) >= 1 or abs(by_lfo) >= 1:
         blocks = -(-len(wave) // _BLOCK)
         envelope = _Envelope.of(generators, Gen.MOD_ENV, key).modulation(blocks, _BLOCK)
@@ -206,7 +206,7 @@ def _coloured(wave: Wave, key: int, generators: Generators) -> Wave:
         wave = _sweep(wave, cutoff + by_envelope * envelope + by_lfo * swing, resonance)
     elif cutoff < 13500 or resonance > 10:
         wave = lfilter(*_lowpass(int(cutoff), resonance), wave)
-    if abs(tremolo := generators.get(Gen.MOD_LFO_VOLUME, 0)) >= 1:
+    if abs(tremolo := generators[Gen.MOD_LFO_VOLUME]) >= 1:
         swing = _oscillator(generators, Gen.MOD_LFO_DELAY, len(wave))
         wave = wave * (10 ** (tremolo / 200 * swing)).astype(np.float32)
     return wave
@@ -268,7 +268,7 @@ class _Envelope:
     def of(generators: Generators, first: Gen, key: int) -> _Envelope:
         """Envelope whose first generator is given; higher keys shorten hold and decay."""
         delay, attack, hold, decay, sustain, release, to_hold, to_decay = (
-            generators.get(first + i, 0) for i in range(8)
+            generators[first + i] for i in range(8)
         )
         hold, decay = hold + to_hold * (60 - key), decay + to_decay * (60 - key)
         times = [_seconds(t) for t in (delay, attack, hold, decay, release)]
@@ -299,7 +299,7 @@ def _oscillator(
     generators: Generators, delay: Gen, frames: int, hop: int = 1
 ) -> NDArray[np.float64]:
     """Triangle from -1 to 1 that starts at 0 after its delay; its rate is the next generator."""
-    rate = 8.176 * 2 ** (generators.get(delay + 1, 0) / 1200)
+    rate = 8.176 * 2 ** (generators[delay + 1] / 1200)
     time = np.arange(frames) * (hop / SAMPLE_RATE) - _seconds(generators[delay])
     return 1 - 4 * np.abs((np.maximum(0, time) * rate + 0.75) % 1 - 0.5)
 

@@ -9,19 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyloudnorm
 
-from asteroid_ucr.minislakh.effects import (
-    KICKS,
-    Effects,
-    apply_effects,
-    draw_effects,
-    reverb,
-    shape_kick,
-    touched,
-)
-from asteroid_ucr.minislakh.kits import Kit
+from asteroid_ucr.minislakh import effects as fx
 from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Part, Recording, Wave
-from asteroid_ucr.minislakh.soundfont import SoundFont
-from asteroid_ucr.minislakh.sounds import Preset, draw_preset
+from asteroid_ucr.minislakh.sounds import Preset, Source, draw_preset
 from asteroid_ucr.utils.seeding import song_rng
 
 # Slakh brings each stem to this loudness in LUFS.
@@ -33,20 +23,20 @@ class RenderedStem:
     """A stem as it sounds.
 
     Attributes:
-        stem: Its notes, on the program that was drawn.
+        part: The notes of the stem, with the program that was drawn.
         sound: Name of the soundfont or kit, and of the instrument.
-        wave: Audio `(time,)` at 44.1 kHz, at `NORMALIZATION` more or less; zeros if silent.
+        wave: Audio `(time,)` at 44.1 kHz, close to `NORMALIZATION`; zeros if the stem is silent.
         loudness: Loudness in LUFS before normalisation, at least -70.
     """
 
-    stem: Part
+    part: Part
     sound: str
     wave: Wave
     loudness: float
 
 
 def render_stems(
-    recording: Recording, seed: int, sources: Sequence[SoundFont | Kit], varied: bool = False
+    recording: Recording, seed: int, sources: Sequence[Source], varied: bool = False
 ) -> list[RenderedStem]:
     """Renders every stem of a song.
 
@@ -54,39 +44,41 @@ def render_stems(
         recording: The song.
         seed: Seed of the collection.
         sources: Soundfonts and drum kits, of which each stem draws one.
-        varied: Draw programs within their families, and levels up to 15 dB apart.
+        varied: Whether to draw programs within their families, and levels up to 15 dB apart.
     """
+
+    def stream(purpose: str) -> np.random.Generator:
+        return song_rng(seed, recording.index, purpose)
+
     frames = round(recording.seconds * SAMPLE_RATE)
-    room = reverb(song_rng(seed, recording.index, "room"), plate=False)
+    room = fx.reverb(stream("room"), plate=False)
     rendered = []
-    for number, stem in enumerate(recording.parts):
-        rng = song_rng(seed, recording.index, f"effects {number}")
-        preset = draw_preset(
-            stem, sources, song_rng(seed, recording.index, f"sound {number}"), varied
-        )
-        effects = draw_effects(rng, stem)
-        wave = _play(stem, preset, effects, frames)
-        level = loudness(wave := apply_effects(wave, effects, room, rng))
+    for number, part in enumerate(recording.parts):
+        rng = stream(f"effects {number}")
+        preset = draw_preset(part, sources, stream(f"sound {number}"), varied)
+        effects = fx.draw_effects(rng, part)
+        wave = fx.apply_effects(_play(part, preset, effects, frames), effects, room, rng)
+        level = loudness(wave)
         spread = float(rng.uniform(-7.5, 7.5) if varied else np.clip(rng.normal(0, 1.5), -3, 3))
         if np.isfinite(level):
             wave = wave * np.float32(10 ** ((NORMALIZATION + spread - level) / 20))
-        played = stem if stem.is_drum else replace(stem, program=preset.program)
+        played = part if part.is_drum else replace(part, program=preset.program)
         rendered.append(RenderedStem(played, preset.name, wave, max(level, -70.0)))
     return rendered
 
 
-def _play(stem: Part, preset: Preset, effects: Effects, frames: int) -> Wave:
-    """Plays a stem without its effects; the kick drum has a sound of its own."""
-    if not stem.is_drum:
-        return preset.play(stem.notes, False, frames)
-    notes = touched(stem.notes, effects.touch)
+def _play(part: Part, preset: Preset, effects: fx.Effects, frames: int) -> Wave:
+    """Plays a stem without its effects; the kick drum is tuned and shaped by itself."""
+    if not part.is_drum:
+        return preset.play(part.notes, False, frames)
+    notes = fx.touched(part.notes, effects.touch)
     gains = {key: 10 ** (gain / 20) for key, gain in effects.keys}
-    kicks = tuple(note for note in notes if note.pitch in KICKS and effects.kick)
+    kicks = tuple(note for note in notes if note.pitch in fx.KICKS and effects.kick)
     others = tuple(note for note in notes if note not in kicks)
     wave = preset.play(others, True, frames, gains, effects.tuning)
     if effects.kick and kicks:
         kick = preset.play(kicks, True, frames, gains, effects.kick[0])
-        wave = wave + shape_kick(kick, kicks, effects)
+        wave = wave + fx.shape_kick(kick, kicks, effects)
     return wave
 
 

@@ -38,16 +38,14 @@ class Gen(IntEnum):
     EXCLUSIVE_CLASS, ROOT_KEY = 57, 58
 
 
-# Section 8.1.3; every other generator is 0 by default.
+# Section 8.1.3.
 _DEFAULTS = {
+    **dict.fromkeys(range(61), 0),
     Gen.CUTOFF: 13500,
-    Gen.MOD_LFO_DELAY: -12000,
-    Gen.VIB_LFO_DELAY: -12000,
+    **dict.fromkeys((Gen.MOD_LFO_DELAY, Gen.VIB_LFO_DELAY), -12000),
     **{env + i: -12000 for env in (Gen.MOD_ENV, Gen.VOLUME_ENV) for i in (0, 1, 2, 3, 5)},
-    Gen.FIXED_KEY: -1,
-    Gen.FIXED_VELOCITY: -1,
+    **dict.fromkeys((Gen.FIXED_KEY, Gen.FIXED_VELOCITY, Gen.ROOT_KEY), -1),
     Gen.SCALE_TUNING: 100,
-    Gen.ROOT_KEY: -1,
 }
 # Presets may not change these (section 8.5); ranges are intersected instead.
 _INSTRUMENT_ONLY = {
@@ -71,22 +69,20 @@ class Modulator:
 # specification disagree about it. The other defaults are constant without controllers.
 _DEFAULT_MODULATORS = {Modulator(0x0502, Gen.ATTENUATION, 0, 0): 960}
 
+# Fields of the records of each chunk (section 7), as numpy's types.
 _RECORDS = {
-    b"phdr": [("name", "S20"), ("program", "<u2"), ("bank", "<u2"), ("bag", "<u2"), ("", "V12")],
-    b"inst": [("name", "S20"), ("bag", "<u2")],
-    b"pbag": [("gen", "<u2"), ("mod", "<u2")],
-    b"pgen": [("generator", "<u2"), ("amount", "<i2")],
-    b"pmod": [
-        *(("source", "<u2"), ("generator", "<u2"), ("amount", "<i2")),
-        *(("amount_source", "<u2"), ("transform", "<u2")),
-    ],
-    b"shdr": [
-        *(("name", "S20"), ("start", "<u4"), ("end", "<u4"), ("loop_start", "<u4")),
-        *(("loop_end", "<u4"), ("rate", "<u4"), ("pitch", "u1"), ("correction", "i1")),
-        *(("link", "<u2"), ("type", "<u2")),
-    ],
+    b"phdr": "name:S20 program:<u2 bank:<u2 bag:<u2 unused:V12",
+    b"inst": "name:S20 bag:<u2",
+    b"shdr": "name:S20 start:<u4 end:<u4 loop_start:<u4 loop_end:<u4 rate:<u4 pitch:u1 "
+    "correction:i1 link:<u2 type:<u2",
+    **{kind + b"bag": "gen:<u2 mod:<u2" for kind in (b"p", b"i")},
+    **{kind + b"gen": "generator:<u2 amount:<i2" for kind in (b"p", b"i")},
+    **{
+        kind + b"mod": "source:<u2 generator:<u2 amount:<i2 amount_source:<u2 transform:<u2"
+        for kind in (b"p", b"i")
+    },
 }
-_RECORDS |= {b"i" + name[1:]: _RECORDS[name] for name in (b"pbag", b"pgen", b"pmod")}
+_TEXTS = {b"INAM": "name", b"IENG": "engineer", b"ICOP": "copyright", b"ICMT": "comment"}
 _ROM, _VORBIS = 0x8000, 0x10
 
 
@@ -137,7 +133,7 @@ class SoundFont:
             chunks = dict(_chunks(raw, 12, len(raw)))
             self._samples = chunks[b"smpl"]
             self._records = {
-                name: np.frombuffer(chunks[name].tobytes(), np.dtype(fields))
+                name: np.frombuffer(chunks[name].tobytes(), _dtype(fields))
                 for name, fields in _RECORDS.items()
             }
             self._check()
@@ -147,10 +143,7 @@ class SoundFont:
             ) from error
         self.info = {
             word: chunks[name].tobytes().split(b"\0")[0].decode("latin1").strip()
-            for name, word in (
-                *((b"INAM", "name"), (b"IENG", "engineer")),
-                *((b"ICOP", "copyright"), (b"ICMT", "comment")),
-            )
+            for name, word in _TEXTS.items()
             if name in chunks
         }
         heads = self._records[b"phdr"][:-1]
@@ -173,8 +166,7 @@ class SoundFont:
             (b"pgen", Gen.INSTRUMENT, b"inst"),
             (b"igen", Gen.SAMPLE, b"shdr"),
         ):
-            records = self._records[name]
-            numbers = records["amount"][records["generator"] == generator]
+            numbers = self._records[name]["amount"][self._records[name]["generator"] == generator]
             if (numbers < 0).any() or (numbers >= len(self._records[target]) - 1).any():
                 raise ValueError(f"damaged chunk {name.decode()}")
 
@@ -199,15 +191,8 @@ class SoundFont:
                 merged = {**_DEFAULT_MODULATORS, **modulators}
                 for modulator, amount in added.items():
                     merged[modulator] = merged.get(modulator, 0) + amount
-                zones.append(
-                    Zone(
-                        _range(Gen.KEYS, outer, inner),
-                        _range(Gen.VELOCITIES, outer, inner),
-                        generators,
-                        tuple(merged.items()),
-                        sample,
-                    )
-                )
+                keys, velocities = (_range(g, outer, inner) for g in (Gen.KEYS, Gen.VELOCITIES))
+                zones.append(Zone(keys, velocities, generators, tuple(merged.items()), sample))
         return tuple(zones)
 
     def _level(
@@ -217,9 +202,8 @@ class SoundFont:
 
         The first zone is global if it names no instrument or sample; others like it are ignored.
         """
-        bags, terminal = self._records[kind + b"bag"], (
-            Gen.INSTRUMENT if kind == b"p" else Gen.SAMPLE
-        )
+        bags = self._records[kind + b"bag"]
+        terminal = Gen.INSTRUMENT if kind == b"p" else Gen.SAMPLE
         first, last = (int(self._records[head][number + i]["bag"]) for i in (0, 1))
         shared: tuple[dict[int, int], dict[Modulator, int]] = ({}, {})
         for bag in range(first, last):
@@ -270,6 +254,10 @@ def _chunks(raw: NDArray[np.uint8], at: int, end: int) -> Iterator[tuple[bytes, 
             yield tag, raw[at + 8 : stop]
         # Chunks of odd size are padded, but not by every writer of .sf3 files.
         at = stop + (size & 1 and not raw[stop : stop + 4].tobytes().isalnum())
+
+
+def _dtype(fields: str) -> np.dtype[Any]:
+    return np.dtype([(name, kind) for name, kind in (f.split(":") for f in fields.split())])
 
 
 def _range(generator: Gen, *levels: dict[int, int]) -> tuple[int, int]:

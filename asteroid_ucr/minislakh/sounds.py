@@ -16,25 +16,27 @@ from asteroid_ucr.minislakh.player import Player
 from asteroid_ucr.minislakh.soundfont import DRUM_BANK, SoundFont
 from asteroid_ucr.utils.errors import UserError
 
-# Programs from here on are orchestra and effect kits.
+Source = SoundFont | Kit
+
+# Programs from this one on are orchestra and effect kits.
 _KITS = 48
-# A piano out of tune on purpose: only for songs that ask for it.
+# This piano is out of tune on purpose, and used only in songs that ask for it.
 _HONKY_TONK = 3
-# avldrums has one kick, and hats and cymbals where General MIDI has high toms.
+# The kits of avldrums have one kick, and hats and cymbals in place of high toms.
 _AVL_KEYS = {35: 36, 48: 47, 50: 47}
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One instrument of a source; `bank` and `program` count for soundfonts only."""
+    """One instrument of a source; `bank` and `program` apply to soundfonts only."""
 
-    source: SoundFont | Kit
+    source: Source
     bank: int = 0
     program: int = 0
 
     @property
     def name(self) -> str:
-        """Names the file and the instrument, for the metadata."""
+        """Names of the file and the instrument, for the metadata."""
         if isinstance(self.source, Kit):
             return self.source.path.name
         return f"{self.source.path.name}: {self.source.preset_name(self.bank, self.program)}"
@@ -47,7 +49,7 @@ class Preset:
         gains: Mapping[int, float] | None = None,
         tuning: float = 0.0,
     ) -> Wave:
-        """Renders notes as `Player.play` does; `is_drum` says whether pitches are drum keys."""
+        """Renders notes as `Player.play` does; `is_drum` tells whether pitches are drum keys."""
         if isinstance(self.source, Kit):
             return self.source.play(notes, frames, gains, tuning)
         if is_drum and self.bank != DRUM_BANK:
@@ -60,7 +62,7 @@ def default_soundfont() -> Path:
     return Path(pretty_midi.__file__).parent / "TimGM6mb.sf2"
 
 
-def open_sounds(paths: Iterable[str | Path]) -> list[SoundFont | Kit]:
+def open_sounds(paths: Iterable[str | Path]) -> list[Source]:
     """Opens soundfonts, and the usable drum kits in folders.
 
     Args:
@@ -70,15 +72,16 @@ def open_sounds(paths: Iterable[str | Path]) -> list[SoundFont | Kit]:
         UserError: If a file cannot be read, a folder holds no usable kit, or the sources together
             lack melodic programs or drums.
     """
-    sources: list[SoundFont | Kit] = []
+    sources: list[Source] = []
     for path in map(Path, paths):
         if path.is_dir():
             kits = [Kit(xml.parent) for xml in sorted(path.rglob("drumkit.xml"))]
-            if not any(kit.usable for kit in kits):
+            usable = [kit for kit in kits if kit.usable]
+            if not usable:
                 raise UserError(
                     f"--soundfont {path} holds no Hydrogen drum kit with kick, snare and hi-hat."
                 )
-            sources += [kit for kit in kits if kit.usable]
+            sources += usable
         elif path.is_file():
             sources.append(SoundFont(path))
         else:
@@ -88,41 +91,41 @@ def open_sounds(paths: Iterable[str | Path]) -> list[SoundFont | Kit]:
             )
     for is_drum, what in ((False, "melodic instruments"), (True, "drums")):
         if not any(_presets(source, is_drum) for source in sources):
-            raise UserError(f"--soundfont gives no {what}: add a General MIDI soundfont.")
+            raise UserError(f"--soundfont holds no {what}: add a General MIDI soundfont.")
     return sources
 
 
 def draw_preset(
-    stem: Part, sources: Sequence[SoundFont | Kit], rng: np.random.Generator, varied: bool
+    part: Part, sources: Sequence[Source], rng: np.random.Generator, varied: bool
 ) -> Preset:
-    """Draws the instrument of a stem.
+    """Draws the instrument of a part.
 
     Args:
-        stem: The stem.
-        sources: What `open_sounds` returned; all that have the stem's program may be drawn.
-        rng: Chance.
-        varied: Draw any program of the same family, or any drum kit, half of the time.
+        part: What the stem plays.
+        sources: Result of `open_sounds`; each source that has the program may be drawn.
+        rng: Random stream.
+        varied: Whether to draw any drum kit, and half of the time any program of the family.
     """
-    offers = [_matching(source, stem, exact=True) for source in sources]
+    offers = [_matching(source, part, exact=True) for source in sources]
     if varied:
-        family = [_matching(source, stem, exact=False) for source in sources]
-        swap = stem.is_drum or rng.random() < 0.5
+        family = [_matching(source, part, exact=False) for source in sources]
+        swap = part.is_drum or rng.random() < 0.5
         offers = family if swap or not any(offers) else offers
     if not any(offers):
-        offers = [_presets(source, stem.is_drum) for source in sources]
-    # A bank of many counts as three, so that single drum kits do not outnumber whole banks.
+        offers = [_presets(source, part.is_drum) for source in sources]
+    # Banks of several presets count as three at most, single drum kits as one.
     weights = np.array([min(len(presets), 3) for presets in offers], dtype=float)
     presets = offers[int(rng.choice(len(offers), p=weights / weights.sum()))]
     return presets[int(rng.integers(len(presets)))]
 
 
-def _presets(source: SoundFont | Kit, is_drum: bool) -> list[Preset]:
+def _presets(source: Source, is_drum: bool) -> list[Preset]:
     """All drum kits, or all melodic instruments of General MIDI and its variations (bank 8)."""
     if isinstance(source, Kit):
         return [Preset(source)] if is_drum else []
     keys = sorted(source.presets)
     if len(keys) == 1:
-        # A sampled kit by itself: most samples serve one key.
+        # A file with a single preset is a drum kit if most of its samples serve one key.
         widths = [zone.keys[1] - zone.keys[0] for zone in source.zones(*keys[0])]
         if widths and np.median(widths) == 0:
             return [Preset(source, *keys[0])] if is_drum else []
@@ -131,28 +134,23 @@ def _presets(source: SoundFont | Kit, is_drum: bool) -> list[Preset]:
     return [Preset(source, bank, p) for bank, p in keys if bank in (0, 8)]
 
 
-def _matching(source: SoundFont | Kit, stem: Part, exact: bool) -> list[Preset]:
-    presets = _presets(source, stem.is_drum)
-    if stem.is_drum:
-        same = [p for p in presets if p.program == stem.program and p.bank == DRUM_BANK]
+def _matching(source: Source, part: Part, exact: bool) -> list[Preset]:
+    """Presets with the program of a part, or with any program of its family."""
+    presets = _presets(source, part.is_drum)
+    if part.is_drum:
+        same = [p for p in presets if p.program == part.program and p.bank == DRUM_BANK]
         return (same or presets[:1]) if exact else presets
     if exact:
-        return [p for p in presets if (p.bank, p.program) == (0, stem.program)]
-    return [p for p in presets if p.program // 8 == stem.program // 8 and p.program != _HONKY_TONK]
+        return [p for p in presets if (p.bank, p.program) == (0, part.program)]
+    return [p for p in presets if p.program // 8 == part.program // 8 and p.program != _HONKY_TONK]
 
 
-def fingerprint(source: SoundFont | Kit) -> str:
-    """SHA-256 of a soundfont, or of all files of a drum kit."""
+def describe(source: Source) -> dict[str, str]:
+    """Record of a source: its file, its SHA-256, and what it states about origin and licence."""
     files = [source.path] if source.path.is_file() else sorted(source.path.rglob("*"))
     total = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    total.update(block)
-    return total.hexdigest()
-
-
-def describe(source: SoundFont | Kit) -> dict[str, str]:
-    """Record of a source: file, digest, and what the source says about its origin and licence."""
-    return {"file": source.path.name, "sha256": fingerprint(source), **source.info}
+    for file in filter(Path.is_file, files):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+    return {"file": source.path.name, "sha256": total.hexdigest(), **source.info}

@@ -1,4 +1,4 @@
-"""Mixes a song's stems and writes it as a track of Slakh2100."""
+"""Mixes the stems of a song and writes them as a track of Slakh2100."""
 
 from __future__ import annotations
 
@@ -12,41 +12,36 @@ import pretty_midi
 import soundfile as sf
 import yaml
 
-from asteroid_ucr.minislakh.kits import Kit
 from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Part, Recording, Wave
 from asteroid_ucr.minislakh.render import NORMALIZATION, RenderedStem, render_stems
-from asteroid_ucr.minislakh.soundfont import SoundFont
+from asteroid_ucr.minislakh.sounds import Source
 from asteroid_ucr.utils.atomic import make_folder, write_error
 from asteroid_ucr.utils.seeding import song_rng
 
 # Peak of a mix in dBFS, as in Slakh.
 TARGET_PEAK = -1.0
-# Usual gain of Slakh's mixes; a loud mix gets less.
+# Usual gain of the mixes of Slakh; loud mixes get less.
 _USUAL_GAIN = 0.18
 
 
 def mix_gain(waves: list[Wave], rng: np.random.Generator) -> float:
-    """Gain for all stems: Slakh's usual one, or less where mix or stems would exceed -1 dBFS."""
+    """Gain for all stems: about the usual one, or less to keep mix and stems below -1 dBFS."""
     peaks = [float(np.abs(wave).max(initial=0.0)) for wave in [*waves, np.sum(waves, axis=0)]]
     limit = 10 ** (TARGET_PEAK / 20) - 1e-3
     return min(_USUAL_GAIN * float(rng.uniform(0.75, 1.25)), limit / max(*peaks, 1e-9))
 
 
 def write_track(
-    recording: Recording,
-    folder: Path,
-    seed: int,
-    sources: Sequence[SoundFont | Kit],
-    varied: bool = False,
+    recording: Recording, folder: Path, seed: int, sources: Sequence[Source], varied: bool = False
 ) -> None:
-    """Renders a song and writes its folder, whole or not at all.
+    """Renders a song and writes its folder, completely or not at all.
 
     Args:
         recording: The song.
         folder: Folder of the track, `.../train/TrackNNNNN`.
-        seed: Seed of the collection: sounds, room and levels follow from it and the song's index.
+        seed: Seed of the collection. With the number of the song, it decides sounds and levels.
         sources: Soundfonts and drum kits, of which each stem draws one.
-        varied: As for `render_stems`.
+        varied: See `render_stems`.
 
     Raises:
         UserError: If the folder cannot be written.
@@ -59,18 +54,16 @@ def write_track(
         make_folder(scratch / "stems")
         make_folder(scratch / "MIDI")
         total = np.zeros(len(rendered[0].wave), dtype=np.int32)
-        stems = {}
-        for number, item in enumerate(rendered):
-            name = f"S{number:02d}"
+        stems = {f"S{number:02d}": item for number, item in enumerate(rendered)}
+        for name, item in stems.items():
             samples = np.round(item.wave * (gain * 32767)).astype(np.int16)
             # The mix is the sum of the stems as they are stored, to the last bit.
             total += samples
             sf.write(scratch / "stems" / f"{name}.flac", samples, SAMPLE_RATE, subtype="PCM_16")
-            _midi([item.stem], recording.tempo).write(str(scratch / "MIDI" / f"{name}.mid"))
-            stems[name] = _stem_metadata(item)
+            _midi([item.part], recording.tempo).write(str(scratch / "MIDI" / f"{name}.mid"))
         mix = np.clip(total, -32768, 32767).astype(np.int16)
         sf.write(scratch / "mix.flac", mix, SAMPLE_RATE, subtype="PCM_16")
-        _midi([item.stem for item in rendered], recording.tempo).write(str(scratch / "all_src.mid"))
+        _midi([item.part for item in rendered], recording.tempo).write(str(scratch / "all_src.mid"))
         metadata = {
             "UUID": recording.uuid,
             "audio_dir": f"{folder.name}/stems",
@@ -79,7 +72,7 @@ def write_track(
             "normalization_factor": NORMALIZATION,
             "normalized": True,
             "overall_gain": float(gain),
-            "stems": stems,
+            "stems": {name: _stem_metadata(item) for name, item in stems.items()},
             "target_peak": TARGET_PEAK,
         }
         (scratch / "metadata.yaml").write_text(yaml.safe_dump(metadata), encoding="utf-8")
@@ -94,40 +87,40 @@ def write_track(
 
 
 def _stem_metadata(item: RenderedStem) -> dict[str, object]:
-    stem = item.stem
-    name = "Drums" if stem.is_drum else pretty_midi.program_to_instrument_name(stem.program)
+    part = item.part
+    name = "Drums" if part.is_drum else pretty_midi.program_to_instrument_name(part.program)
     return {
         "audio_rendered": True,
-        "inst_class": stem.inst_class,
+        "inst_class": part.inst_class,
         "integrated_loudness": item.loudness,
-        "is_drum": stem.is_drum,
+        "is_drum": part.is_drum,
         "midi_program_name": name,
         "midi_saved": True,
         "plugin_name": item.sound,
-        # Slakh marks drums with a program of their own.
-        "program_num": 128 if stem.is_drum else stem.program,
+        # Slakh gives drums a program of their own.
+        "program_num": 128 if part.is_drum else part.program,
     }
 
 
-def _midi(stems: list[Part], tempo: float) -> pretty_midi.PrettyMIDI:
+def _midi(parts: list[Part], tempo: float) -> pretty_midi.PrettyMIDI:
     midi = pretty_midi.PrettyMIDI(initial_tempo=tempo)
-    for stem in stems:
-        track = pretty_midi.Instrument(stem.program, stem.is_drum, stem.inst_class)
-        track.notes = [
-            pretty_midi.Note(n.velocity, n.pitch, n.start, n.start + n.length) for n in stem.notes
-        ]
+    for part in parts:
+        track = pretty_midi.Instrument(part.program, part.is_drum, part.inst_class)
+        for note in part.notes:
+            end = note.start + note.length
+            track.notes.append(pretty_midi.Note(note.velocity, note.pitch, note.start, end))
         midi.instruments.append(track)
     return midi
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a track's folder holds every file that was written into it."""
+    """Whether the folder of a track holds every file that belongs to it."""
     try:
         metadata = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
         names = list(metadata["stems"])
     except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         return False
-    files = [folder / "mix.flac", folder / "all_src.mid"]
-    files += [folder / "stems" / f"{name}.flac" for name in names]
-    files += [folder / "MIDI" / f"{name}.mid" for name in names]
-    return all(file.is_file() and file.stat().st_size > 0 for file in files)
+    files = ["mix.flac", "all_src.mid"]
+    files += [path for name in names for path in (f"stems/{name}.flac", f"MIDI/{name}.mid")]
+    paths = [folder / file for file in files]
+    return all(path.is_file() and path.stat().st_size > 0 for path in paths)
