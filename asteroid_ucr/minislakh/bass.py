@@ -1,13 +1,14 @@
 """Bass lines that follow the harmony: written figures, walking lines, riffs and solos.
 
-A figure is written as `Bar.strokes` reads it: `R` root, `3` third, `5` fifth above, `4` fifth
-below, `6` sixth, `7` seventh, `8` octave, `x` muted stroke, `a` approach to the next root, `N` the
-next chord's root before its time.
+Figures are written as `Bar.strokes` reads them: `R` is the root, `3` the third, `5` the fifth
+above, `4` the fifth below, `6` the sixth, `7` the seventh, `8` the octave, `x` a muted stroke, `a`
+an approach to the next root, and `N` the root of the next chord, played early.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Bassist:
     Args:
         style: A key of `FIGURES` or `PLAYERS`.
         low: Lowest pitch, 26 to 44. Roots lie within the octave above it.
-        touch: Share of each note that sounds, 0.4 (plucked short) to 1.
+        touch: Share of each note that sounds, from 0.4 (short) to 1.
     """
 
     def __init__(self, style: str, low: int, touch: float = 0.9) -> None:
@@ -55,7 +56,7 @@ class Bassist:
         self.last = low + 5
 
     def bar(self, bar: Bar) -> list[Note]:
-        """The notes of one bar: the style's line, or a solo or fill where the section has one."""
+        """The notes of one bar: the line of the style, or a solo where the section has one."""
         if bar.section.features("Bass"):
             notes = solo(self, bar)
         elif self.style in PLAYERS:
@@ -81,11 +82,10 @@ class Bassist:
                 pitch = self.tone(classes[mark], root + {"4": -4}.get(mark, 2 * int(mark) - 3))
             else:
                 pitch = root + {"8": 12, "6": 9}.get(mark, 0)
-            strong = offset % 1 == 0
-            velocity = 48 if mark == "x" else 102 if offset == 0 else 96 if strong else 86
-            velocity += 8 * (mark == "8")
+            velocity = 102 if offset == 0 else 86 if offset % 1 else 96
+            velocity = 48 if mark == "x" else velocity + 8 * (mark == "8")
             sounding = 0.09 if mark == "x" else length * self.touch
-            notes.append(Note(bar.start + offset, sounding, pitch, bar.loud(velocity)))
+            notes.append(bar.note(offset, sounding, pitch, velocity))
         return notes
 
     def root(self, chord: Chord) -> int:
@@ -97,7 +97,7 @@ class Bassist:
         return nearest(pitch_class, target, self.low, self.low + 24)
 
     def approach(self, bar: Bar, target: int) -> int:
-        """A tone a step below or above the next root: from the scale, or chromatic."""
+        """A tone a step below or above the next root, from the scale or chromatic."""
         side = 1 if self.last > target else -1
         if bar.free.random() < 0.5:
             return target + side
@@ -107,7 +107,7 @@ class Bassist:
 
 
 def walking(player: Bassist, bar: Bar) -> list[Note]:
-    """Quarter notes: the root on the chord, then chord and scale tones, then a leading tone."""
+    """Quarter notes: the root of a chord, chord and scale tones, and a leading tone at its end."""
     notes = []
     for offset, length, chord in bar.spans():
         beats = max(1, round(length))
@@ -136,7 +136,7 @@ def walking(player: Bassist, bar: Bar) -> list[Note]:
 
 
 def riff(player: Bassist, bar: Bar) -> list[Note]:
-    """A figure of the song's own on the sixteenths: with the kick, and into the gaps."""
+    """A figure in sixteenths that is drawn for the song, with the kick and between its strokes."""
     marks = dict.fromkeys((round(k * 4) for k in bar.kicks), "R") | {0: "R"}
     for step in range(3, round(bar.beats * 4)):
         if step not in marks and bar.riff.random() < (0.3 if step % 2 else 0.2):
@@ -150,18 +150,17 @@ def locked(player: Bassist, bar: Bar) -> list[Note]:
     onsets = sorted({0.0, *bar.kicks})
     fifths = bar.riff.random() < 0.5
     notes = []
-    for onset, following in zip(onsets, [*onsets[1:], bar.beats], strict=True):
+    for onset, following in pairwise([*onsets, bar.beats]):
         chord = bar.chord(onset)
         root = player.root(chord)
         high = fifths and onset > 0 and bar.riff.random() < 0.4
         pitch = player.tone(chord.fifth, root + 7) if high else root
-        length = (following - onset) * player.touch
-        notes.append(Note(bar.start + onset, length, pitch, bar.loud(100)))
+        notes.append(bar.note(onset, (following - onset) * player.touch, pitch, 100))
     return notes
 
 
 def solo(player: Bassist, bar: Bar) -> list[Note]:
-    """A melodic line over two octaves: chord tones on the beats, steps between them."""
+    """A melodic line over two octaves, with chord tones on the beats and steps between them."""
     unit = 1 / 3 if bar.triplets else choose(bar.riff, (0.5, 0.5, 0.25))
     notes: list[Note] = []
     onset, pitch = 0.0, player.tone(bar.chord().root, player.last)
@@ -173,13 +172,10 @@ def solo(player: Bassist, bar: Bar) -> list[Note]:
             goal = pitch + bar.free.normal(0, 4) + 0.3 * (player.low + 12 - pitch)
             pitch = min((player.tone(t, goal) for t in tones), key=lambda p: abs(p - goal))
         velocity = 58 if bar.free.random() < 0.12 else 100 if onset % 1 == 0 else 88
-        notes.append(Note(bar.start + onset, length * player.touch, pitch, bar.loud(velocity)))
+        notes.append(bar.note(onset, length * player.touch, pitch, velocity))
         onset += length
     return notes
 
 
-PLAYERS: dict[str, Callable[[Bassist, Bar], list[Note]]] = {
-    "walking": walking,
-    "riff": riff,
-    "locked": locked,
-}
+_Player = Callable[[Bassist, Bar], list[Note]]
+PLAYERS: dict[str, _Player] = {"walking": walking, "riff": riff, "locked": locked}

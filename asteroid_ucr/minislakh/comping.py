@@ -1,10 +1,11 @@
-"""Chords, broken chords and tunes: the piano with two hands, and every further instrument.
+"""Chords, broken chords and tunes, for the piano with two hands and for all further instruments.
 
-Figures are written as `Bar.strokes` reads them. Right hand: `C` and `c` a chord, loud and soft; `U`
-its upper tones from the top down, as a plectrum strikes them; `P` and `p` root, fifth and octave,
-held and damped; `0` to `5` one tone of the chord, counted from below; `m` a note of a tune. Left
-hand: `R` root, `O` root and octave, `5` fifth, `6` fifth or sixth over the root, `8` octave, `T`
-tenth. Figures of a style go from sparse to busy, and the energy of a section picks among them.
+Figures are written as `Bar.strokes` reads them, and ordered from sparse to busy: the energy of a
+section selects among them. Right hand: `C` and `c` are a loud and a soft chord; `U` its upper
+tones from the top down, as in an upstroke on a guitar; `P` and `p` root, fifth and octave, held
+and damped; `0` to `5` one tone of the chord, counted from below; `m` a note of a tune. Left hand:
+`R` is the root, `O` root and octave, `5` the fifth, `6` root and fifth or sixth, `8` the octave,
+`T` the tenth.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ class Figure:
     """A way to accompany.
 
     Attributes:
-        right: Figures of the right hand, or of the only one.
-        left: Figures of the left hand; empty for none.
-        pedal: Chance that a song's player lets notes ring until the chord changes.
-        size: Tones of a chord.
-        rootless: Whether the bass is left to play the root.
-        touch: Share of its written length that a note sounds.
+        right: Figures of the right hand, or of instruments without a left hand.
+        left: Figures of the left hand, if any.
+        pedal: Probability that notes ring until the chord changes, throughout a song.
+        size: Number of tones of a chord.
+        rootless: Whether the root is left to the bass.
+        touch: Share of the written length that a note sounds.
         roll: Delay in beats between the tones of a chord.
         lows: Range of the lowest pitch of the right hand.
     """
@@ -106,12 +107,12 @@ EXTRAS: dict[str, Figure] = {
 
 
 class Accompanist:
-    """Plays one style, remembering the last voicing and tune.
+    """Plays one style, and remembers the last voicing and the last note of its tune.
 
     Args:
-        style: What to play.
-        rng: Chance for this player's own habits: register, density, pedal.
-        left: Lowest pitch of the left hand, 28 to 55; None plays without it.
+        style: The way to accompany.
+        rng: Random stream for the habits of the player: register, density, pedal.
+        left: Lowest pitch of the left hand, 28 to 55; None plays without a left hand.
     """
 
     def __init__(self, style: Figure, rng: np.random.Generator, left: int | None = None) -> None:
@@ -125,7 +126,7 @@ class Accompanist:
         self.pitch = float(self.high - 2)
 
     def bar(self, bar: Bar) -> list[Note]:
-        """The notes of one bar of the accompaniment, or of a solo where the section has one."""
+        """The notes of one bar: the accompaniment, or a solo where the section has one."""
         style = self.style
         if bar.section.features("Piano"):
             style = PIANO["broken" if bar.triplets else "tune"]
@@ -163,8 +164,7 @@ class Accompanist:
         at = bar.start + offset
         accent = 90 if offset % 1 == 0 else 82
         if mark == "m":
-            pitch = self._tune(bar, offset)
-            return [Note(at, length, pitch, bar.loud(94 + bar.free.normal(0, 8)))]
+            return [bar.note(offset, length, self._tune(bar, offset), 94 + bar.free.normal(0, 8))]
         pitches = self.chord(chord)
         if mark in "Pp":
             root = self.low + (chord.root - self.low) % 12
@@ -187,12 +187,14 @@ class Accompanist:
         fifth = nearest(chord.fifth, root + 7, root, root + 12)
         rocking = fifth if offset % 2 < 1 else root + 9
         tenth = nearest(chord.third, root + 15, root + 6, root + 18)
-        pitches = {"O": (root, root + 12), "5": (fifth,), "8": (root + 12,), "T": (tenth,)}
-        chosen = {**pitches, "6": (root, rocking)}.get(mark, (root,))
-        return [Note(bar.start + offset, length, p, bar.loud(80)) for p in chosen]
+        chosen = {
+            "R": (root,), "O": (root, root + 12), "5": (fifth,), "6": (root, rocking),
+            "8": (root + 12,), "T": (tenth,),
+        }[mark]  # fmt: skip
+        return [bar.note(offset, length, pitch, 80) for pitch in chosen]
 
     def _tune(self, bar: Bar, offset: float) -> int:
-        """A note of a tune: chord tones on the beats, steps of the scale between them."""
+        """A note of a tune: chord tones on the beats, scale tones between them."""
         chord = bar.chord(offset)
         centre = self.high - 2
         near = self.pitch + float(bar.riff.normal(0, 3.5)) - 0.3 * (self.pitch - centre)
@@ -203,7 +205,7 @@ class Accompanist:
 
 
 def _once(notes: list[Note]) -> list[Note]:
-    """Drops a second note of the same pitch and onset, and ends a note where its key is struck."""
+    """Drops repeated notes of equal pitch and onset; ends notes where their key is struck again."""
     unique = {(n.pitch, n.start): n for n in notes}
     ordered = sorted(unique.values(), key=lambda n: (n.pitch, n.start))
     for i, (note, following) in enumerate(pairwise(ordered)):

@@ -21,8 +21,8 @@ _ROMAN = re.compile(r"([b#]?)(VII|VI|V|IV|III|II|I|vii|vi|v|iv|iii|ii|i)(.*)")
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 MINOR = (0, 2, 3, 5, 7, 8, 10)
 
-# Bars are separated by spaces, chords within a bar by commas. Lower case is minor; degrees are
-# those of the major scale, so that a minor key's sixth is bVI.
+# Bars are separated by spaces, chords within a bar by commas. Lower case is minor. Degrees are
+# those of the major scale, so that the sixth degree of a minor key is bVI.
 PROGRESSIONS: dict[str, tuple[str, ...]] = {
     "pop": (
         "I V vi IV", "vi IV I V", "I vi IV V", "I iii IV V", "IV I V vi", "I V,IV vi IV,V",
@@ -57,7 +57,7 @@ PROGRESSIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Chord:
-    """A chord in place: onset and length in beats, root pitch class 0 to 11, quality."""
+    """A chord of a song: onset and length in beats, pitch class of its root, and quality."""
 
     start: float
     length: float
@@ -71,13 +71,13 @@ class Chord:
 
     @property
     def third(self) -> int:
-        """Pitch class of the third (of the fourth or root in chords without one)."""
+        """Pitch class of the third, or of the fourth or root in chords without a third."""
         steps = QUALITIES[self.quality]
         return (self.root + next((s for s in (3, 4, 5) if s in steps), 0)) % 12
 
     @property
     def fifth(self) -> int:
-        """Pitch class of the fifth, altered as the quality has it."""
+        """Pitch class of the fifth, which is diminished in some chords."""
         steps = QUALITIES[self.quality]
         return (self.root + next((s for s in (7, 6) if s in steps), 7)) % 12
 
@@ -136,9 +136,9 @@ def voice(
         chord: Chord to voice.
         low: Lowest pitch.
         high: Highest pitch.
-        previous: The voicing before; empty at the beginning.
-        size: Number of notes at most.
-        rootless: Leave the root to the bass (in chords of four tones and more).
+        previous: Previous voicing; empty at the beginning.
+        size: Largest number of notes.
+        rootless: Whether to leave the root of chords of four tones or more to the bass.
 
     Returns:
         Pitches in ascending order.
@@ -147,7 +147,7 @@ def voice(
     if rootless and len(tones) >= 4:
         tones = tones[1:]
     if len(tones) > size:
-        # The fifth says least about a chord.
+        # The fifth says the least about a chord.
         tones = [t for t in tones if t != chord.fifth][:size]
     centre = sum(previous) / len(previous) if previous else (low + high) / 2
     best: tuple[float, tuple[int, ...]] = (np.inf, ())
@@ -158,23 +158,20 @@ def voice(
         start = tones.index(bottom % 12)
         for tone in sorted(tones[:start] + tones[start + 1 :], key=lambda t: (t - bottom) % 12):
             pitches.append(bottom + (tone - bottom) % 12)
-        for shape in (pitches, _open(pitches)):
+        shapes = [pitches]
+        if len(pitches) > 3:
+            # In open position, the second note from the top goes an octave down ("drop two").
+            shapes.append(sorted([*pitches[:-2], pitches[-2] - 12, pitches[-1]]))
+        for shape in shapes:
             if shape[-1] > high or shape[0] < low:
                 continue
             cost = 0.3 * abs(sum(shape) / len(shape) - centre)
             cost += sum(min(abs(p - q) for q in previous) for p in shape) if previous else 0.0
-            # Close seconds low down sound muddy.
+            # Seconds in low registers sound muddy.
             cost += sum(2.0 for a, b in pairwise(shape) if b - a < 3 and a < 55)
             cost += 0.1 * abs(sum(shape) / len(shape) - (low + high) / 2)
             best = min(best, (cost, tuple(shape)))
     return best[1] or (low + (chord.root - low) % 12,)
-
-
-def _open(pitches: list[int]) -> list[int]:
-    """Open position: the second note from the top goes an octave down ("drop two")."""
-    if len(pitches) < 4:
-        return pitches
-    return sorted([*pitches[:-2], pitches[-2] - 12, pitches[-1]])
 
 
 def nearest(pitch_class: int, target: float, low: int, high: int) -> int:
@@ -184,7 +181,7 @@ def nearest(pitch_class: int, target: float, low: int, high: int) -> int:
 
 
 def scale_tones(key: int, minor: bool, chord: Chord) -> list[int]:
-    """The key's scale, bent where the chord has another tone in place of one of its own."""
+    """The scale of the key, altered where the chord has a tone that the scale lacks."""
     tones = {(key + step) % 12 for step in (MINOR if minor else MAJOR)}
     for tone in chord.tones:
         if tone not in tones:

@@ -1,4 +1,4 @@
-"""Songs from the user's own MIDI files, instead of composed ones."""
+"""Songs from MIDI files that the user provides."""
 
 from __future__ import annotations
 
@@ -20,16 +20,11 @@ class Unusable(Exception):  # noqa: N818
     """A MIDI file cannot be rendered as a song; the message is the reason."""
 
 
-def digest(path: Path) -> str:
-    """The file's MD5 sum, which Slakh uses to identify MIDI files."""
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-
-
 def find_midi(folder: str | Path) -> list[tuple[Path, str]]:
-    """All MIDI files below a folder with their digests, by path; copies of a file count once.
+    """All MIDI files below a folder, with their MD5 sums; copies of a file count once.
 
     Raises:
-        UserError: If the folder does not exist or holds no MIDI file.
+        UserError: If the folder does not exist or holds no MIDI file, or a file is unreadable.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -38,9 +33,12 @@ def find_midi(folder: str | Path) -> list[tuple[Path, str]]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in _SUFFIXES and path.is_file():
             try:
-                unique.setdefault(digest(path), path)
+                # Slakh identifies MIDI files by their MD5 sums.
+                name = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+                unique.setdefault(name, path)
             except OSError as error:
-                raise UserError(f"{path} cannot be read ({error.strerror}): mend it.") from error
+                text = f"{path} cannot be read ({error.strerror}): repair or remove it."
+                raise UserError(text) from error
     if not unique:
         raise UserError(f"--midi_dir {folder} holds no .mid, .midi or .kar file.")
     return [(path, name) for name, path in unique.items()]
@@ -51,16 +49,16 @@ def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> 
 
     Args:
         path: MIDI file.
-        uuid: Digest of the file.
+        uuid: MD5 sum of the file.
         index: Number of the song in the collection.
-        seconds: Length of the stretch; a shorter file is taken whole.
-        root: Folder that `path` is named in relation to.
+        seconds: Length of the stretch; a shorter file is read completely.
+        root: Folder that the name of the file is relative to.
 
     Returns:
         The stretch in which the most instruments play for the longest.
 
     Raises:
-        Unusable: If the file is damaged, lasts less than two seconds, or has fewer than two
+        Unusable: If the file is damaged, is shorter than two seconds, or has fewer than two
             instruments with notes.
     """
     try:
@@ -77,7 +75,7 @@ def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> 
     length = min(seconds, midi.get_end_time() - start)
     if length < _SHORTEST:
         raise Unusable(f"shorter than {_SHORTEST:g} s")
-    stems = []
+    parts = []
     for instrument in instruments:
         notes = tuple(
             Note(
@@ -90,13 +88,12 @@ def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> 
             if start <= note.start < start + length and note.end > note.start
         )
         if notes:
-            stems.append(Part(int(instrument.program), bool(instrument.is_drum), notes))
-    if len(stems) < 2:
+            parts.append(Part(int(instrument.program), bool(instrument.is_drum), notes))
+    if len(parts) < 2:
         raise Unusable("fewer than two instruments play in the fullest stretch")
     tempi = midi.get_tempo_changes()[1]
     tempo = float(tempi[0]) if len(tempi) else 120.0
-    origin = path.relative_to(root).as_posix()
-    return Recording(index, uuid, origin, tempo, length, tuple(stems))
+    return Recording(index, uuid, path.relative_to(root).as_posix(), tempo, length, tuple(parts))
 
 
 def _fullest(instruments: list[pretty_midi.Instrument], end: float, seconds: float) -> float:
@@ -113,7 +110,7 @@ def _fullest(instruments: list[pretty_midi.Instrument], end: float, seconds: flo
 
 
 def _pedalled(instrument: pretty_midi.Instrument) -> list[float]:
-    """Ends of the notes in seconds, held on while the sustain pedal (controller 64) is down."""
+    """Ends of the notes in seconds, extended while the sustain pedal (controller 64) is down."""
     changes = sorted((c.time, c.value >= 64) for c in instrument.control_changes if c.number == 64)
     if not changes or instrument.is_drum:
         return [note.end for note in instrument.notes]
@@ -125,7 +122,7 @@ def _pedalled(instrument: pretty_midi.Instrument) -> list[float]:
         if last >= 0 and changes[last][1]:
             lifted = [time for time, down in changes[last + 1 :] if not down]
             again = [n.start for n in instrument.notes if n.pitch == note.pitch and n.start >= end]
-            # A pedal that is never lifted would hold notes for ever.
+            # A pedal that is never lifted holds notes for at most 8 s.
             end = min([note.end + 8.0, *lifted[:1], *([min(again)] if again else [])])
         ends.append(max(end, note.end))
     return ends

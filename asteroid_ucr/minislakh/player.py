@@ -1,9 +1,9 @@
 """Plays a preset of a soundfont: notes in, waveform out.
 
-Implements the synthesis model of the SoundFont specification 2.04 (section 9) for single notes
+It implements the synthesis model of the SoundFont specification 2.04 (section 9) for single notes
 without controllers: looped samples, volume and modulation envelopes, two oscillators, a resonant
 low-pass filter, modulators and exclusive classes. Where the specification leaves a choice, the
-result follows FluidSynth. Modulation envelopes stay where they are when a note is released.
+result follows FluidSynth. Modulation envelopes hold their level when a note is released.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,11 @@ from scipy.signal import lfilter
 from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Note, Wave
 from asteroid_ucr.minislakh.soundfont import Gen, SoundFont, Zone
 
-_LONGEST = 30.0
-# Envelopes fall by this many dB in their decay or release time.
-_RANGE = 96.0
-# Positions of MIDI controllers in a General MIDI device after a reset; the others are at 0.
+_LONGEST = 30.0  # seconds of a note
+_RANGE = 96.0  # dB by which envelopes fall in their decay or release time
+# Values of the MIDI controllers after a reset; all others are 0.
 _CONTROLLERS = {7: 100, 10: 63.5, 11: 127, 91: 40}
-# The generators that decide how a held note sounds, apart from its volume envelope.
+# The generators that affect a held note, apart from its volume envelope.
 _TONE = (*range(5, 12), Gen.MOD_LFO_VOLUME, *range(21, 30), 31, 32, Gen.VOLUME_ENV, 51, 52)
 _BLOCK = 32
 
@@ -34,7 +33,7 @@ Generators = dict[int, float]
 
 @dataclass
 class Voice:
-    """A sounding wave `(time,)`: first frame, gain, and the group of voices that cut each other."""
+    """A sound `(time,)`: first frame, gain, and the group in which voices cut each other."""
 
     start: int
     wave: Wave
@@ -43,26 +42,25 @@ class Voice:
 
 
 def mix_voices(voices: Iterable[Voice], frames: int) -> Wave:
-    """Adds voices up; one that starts later cuts the earlier ones of its group in 50 ms.
+    """Adds voices; one that starts later cuts the earlier ones of its group in 50 ms.
 
     Args:
-        voices: In the order of their first frames.
-        frames: Length of the result; what lies beyond is dropped.
+        voices: Voices in the order of their first frames.
+        frames: Length of the result; what exceeds it is dropped.
     """
     out = np.zeros(frames, np.float32)
     sounding: dict[int, list[Voice]] = {}
     fade = np.linspace(1, 0, SAMPLE_RATE // 20, dtype=np.float32) ** 2
     voices = list(voices)
-    for voice in voices:
-        if voice.group:
-            for other in sounding.get(voice.group, []):
-                cut = voice.start - other.start
-                if cut > 0:
-                    other.wave = other.wave[: cut + len(fade)].copy()
-                    tail = other.wave[cut:]
-                    tail *= fade[: len(tail)]
-            together = [v for v in sounding.get(voice.group, []) if v.start == voice.start]
-            sounding[voice.group] = [*together, voice]
+    for voice in (voice for voice in voices if voice.group):
+        earlier = sounding.get(voice.group, [])
+        for other in earlier:
+            cut = voice.start - other.start
+            if cut > 0:
+                other.wave = other.wave[: cut + len(fade)].copy()
+                tail = other.wave[cut:]
+                tail *= fade[: len(tail)]
+        sounding[voice.group] = [*(v for v in earlier if v.start == voice.start), voice]
     for voice in voices:
         stop = min(len(voice.wave), frames - voice.start)
         if stop > 0:
@@ -91,26 +89,22 @@ class Player:
         """Renders notes.
 
         Args:
-            notes: Times count from the start of the result.
-            frames: Length of the result in frames; what lies beyond is dropped.
+            notes: Notes with times in seconds from the start of the result.
+            frames: Length of the result in frames; what exceeds it is dropped.
             gains: Amplitude by pitch, where it is not one.
 
         Returns:
-            `(frames,)`, float32, mono, at 44.1 kHz.
+            Mono audio `(frames,)` at 44.1 kHz.
         """
-        voices = [
-            voice
-            for note in sorted(notes)
-            for voice in self._voices(note, (gains or {}).get(note.pitch, 1.0))
-        ]
-        return mix_voices(voices, frames)
+        gains = gains or {}
+        voices = (self._voices(note, gains.get(note.pitch, 1.0)) for note in sorted(notes))
+        return mix_voices(chain.from_iterable(voices), frames)
 
     def _voices(self, note: Note, gain: float) -> Iterable[Voice]:
-        """One voice for every zone that answers to the note."""
+        """One voice for every zone that responds to the note."""
         for number, zone in enumerate(self.zones):
-            if not zone.keys[0] <= note.pitch <= zone.keys[1]:
-                continue
-            if not zone.velocities[0] <= note.velocity <= zone.velocities[1]:
+            (low, high), (soft, loud) = zone.keys, zone.velocities
+            if not (low <= note.pitch <= high and soft <= note.velocity <= loud):
                 continue
             fixed = zone.generators[Gen.FIXED_VELOCITY]
             generators = modulate(zone, note.pitch, fixed if fixed >= 0 else note.velocity)
@@ -119,7 +113,7 @@ class Player:
             seconds = min(note.length + min(0.8 * release, 8.0), _LONGEST)
             wave = self._tone(number, note.pitch, generators, round(seconds * SAMPLE_RATE))
             held = min(round(note.length * SAMPLE_RATE), len(wave))
-            # The release replaces the decay and starts from the level that the envelope has.
+            # The release replaces the decay and starts from the current level of the envelope.
             shape = envelope.volume(held + 1)
             slope = np.float32(-np.log(10) / 20 * _RANGE / (release * SAMPLE_RATE))
             fall = np.exp(slope * np.arange(len(wave) - held, dtype=np.float32))
@@ -127,19 +121,17 @@ class Player:
             end = min(len(wave), 64)
             wave[len(wave) - end :] *= np.linspace(1, 0, end, dtype=np.float32)
             pan = np.pi / 2 * (np.clip(generators[Gen.PAN], -500, 500) / 1000 + 0.5)
-            # Attenuation counts 0.4 dB per dB, as in E-mu's hardware and all players since; what
+            # As in E-mu's hardware, 1 dB of attenuation in the file means 0.4 dB; the share that
             # modulators add counts fully.
-            own = zone.generators[Gen.ATTENUATION]
-            attenuation = generators[Gen.ATTENUATION] - 0.6 * own
+            attenuation = generators[Gen.ATTENUATION] - 0.6 * zone.generators[Gen.ATTENUATION]
             level = 10 ** (-attenuation / 200) * (np.cos(pan) + np.sin(pan)) / 2
             group = zone.generators[Gen.EXCLUSIVE_CLASS]
             yield Voice(round(note.start * SAMPLE_RATE), wave, float(gain * level), group)
 
     def _tone(self, number: int, key: int, generators: Generators, frames: int) -> Wave:
-        """A held note without its volume envelope, kept for later notes of this key.
+        """A held note without its volume envelope, `frames` long or shorter if the sample ends.
 
-        Returns:
-            `frames` of audio, or less if the sample ends.
+        It is kept for later notes with the same key.
         """
         generators = {**generators, Gen.CUTOFF: 50 * round(generators[Gen.CUTOFF] / 50)}
         cache_key = (number, key, *(round(generators[g]) for g in _TONE))
@@ -152,18 +144,14 @@ class Player:
         return known[0][:frames]
 
     def _pitched(self, number: int, key: int, generators: Generators, frames: int) -> Wave:
-        """The sample at a key's pitch: `frames`, or less if it ends."""
+        """The sample at the pitch of a key, `frames` long or shorter if the sample ends."""
         zone, at = self.zones[number], self.zones[number].generators
         sample = self.font.sample(zone.sample)
-
-        def offset(fine: Gen, coarse: Gen) -> int:
-            return at[fine] + 32768 * at[coarse]
-
-        first = max(0, offset(Gen.START, Gen.START_COARSE))
-        last = len(sample.wave) + min(0, offset(Gen.END, Gen.END_COARSE))
+        first = max(0, at[Gen.START] + 32768 * at[Gen.START_COARSE])
+        last = len(sample.wave) + min(0, at[Gen.END] + 32768 * at[Gen.END_COARSE])
         loop = (
-            sample.loop[0] - first + offset(Gen.LOOP_START, Gen.LOOP_START_COARSE),
-            sample.loop[1] - first + offset(Gen.LOOP_END, Gen.LOOP_END_COARSE),
+            sample.loop[0] - first + at[Gen.LOOP_START] + 32768 * at[Gen.LOOP_START_COARSE],
+            sample.loop[1] - first + at[Gen.LOOP_END] + 32768 * at[Gen.LOOP_END_COARSE],
         )
         root = at[Gen.ROOT_KEY] if at[Gen.ROOT_KEY] >= 0 else sample.key
         played = at[Gen.FIXED_KEY] if at[Gen.FIXED_KEY] >= 0 else key
@@ -181,7 +169,7 @@ class Player:
         return np.concatenate([np.zeros(silent, np.float32), wave])[:frames] if silent else wave
 
     def _bend(self, key: int, generators: Generators, frames: int) -> NDArray[np.float64] | None:
-        """Deviation from the note's pitch in cents over time, if there is any."""
+        """Deviation from the pitch of the note in cents over time; None if there is none."""
         bends = []
         if abs(depth := generators[Gen.MOD_ENV_PITCH]) >= 1:
             bends.append(depth * _Envelope.of(generators, Gen.MOD_ENV, key).modulation(frames))
@@ -213,7 +201,7 @@ def _coloured(wave: Wave, key: int, generators: Generators) -> Wave:
 
 
 def modulate(zone: Zone, key: int, velocity: int) -> Generators:
-    """Generators of a zone with everything that its modulators add for one note (section 9.5)."""
+    """Generators of a zone with all that its modulators add for one note (section 9.5)."""
     generators: Generators = dict(zone.generators)
     for modulator, amount in zone.modulators:
         if modulator.source == 0 or amount == 0:
@@ -255,7 +243,7 @@ def _seconds(timecents: float) -> float:
 
 @dataclass(frozen=True)
 class _Envelope:
-    """Times in seconds; `sustain` in the unit of its generator, 0 to 1000."""
+    """Times in seconds, and `sustain` in the unit of its generator, 0 to 1000."""
 
     delay: float
     attack: float
@@ -266,7 +254,7 @@ class _Envelope:
 
     @staticmethod
     def of(generators: Generators, first: Gen, key: int) -> _Envelope:
-        """Envelope whose first generator is given; higher keys shorten hold and decay."""
+        """The envelope whose first generator is given; higher keys shorten hold and decay."""
         delay, attack, hold, decay, sustain, release, to_hold, to_decay = (
             generators[first + i] for i in range(8)
         )
@@ -298,7 +286,7 @@ class _Envelope:
 def _oscillator(
     generators: Generators, delay: Gen, frames: int, hop: int = 1
 ) -> NDArray[np.float64]:
-    """Triangle from -1 to 1 that starts at 0 after its delay; its rate is the next generator."""
+    """Triangle wave from -1 to 1 that starts at 0; the generator after `delay` is its rate."""
     rate = 8.176 * 2 ** (generators[delay + 1] / 1200)
     time = np.arange(frames) * (hop / SAMPLE_RATE) - _seconds(generators[delay])
     return 1 - 4 * np.abs((np.maximum(0, time) * rate + 0.75) % 1 - 0.5)
@@ -323,7 +311,7 @@ def _read(wave: Wave, loop: tuple[int, int] | None, positions: NDArray[np.float6
 
 
 def _sweep(wave: Wave, path: NDArray[np.float64], resonance: int) -> Wave:
-    """Filters with a cutoff (in cents, per block) that moves in steps of a third of a semitone."""
+    """Filters with a cutoff in cents per block, which moves in steps of a third of a semitone."""
     steps = np.round(path / 33).astype(int)
     edges = [0, *(np.flatnonzero(np.diff(steps)) + 1), len(steps)]
     out, state = np.empty_like(wave), np.zeros(2, np.float32)

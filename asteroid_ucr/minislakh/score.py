@@ -128,6 +128,10 @@ class Bar:
         """A velocity, scaled by the energy of the section."""
         return int(np.clip(round(velocity * (0.75 + 0.28 * self.section.energy)), 1, 127))
 
+    def note(self, offset: float, length: float, pitch: int, velocity: float) -> Note:
+        """A note at an offset from the start of the bar, as loud as the section asks for."""
+        return Note(self.start + offset, length, pitch, self.loud(velocity))
+
 
 def swing(notes: list[Note], ratio: float, unit: float) -> list[Note]:
     """Delays the off-beats.
@@ -154,7 +158,7 @@ def swing(notes: list[Note], ratio: float, unit: float) -> list[Note]:
 def humanise(
     notes: list[Note], rng: np.random.Generator, timing: float, lag: float, spread: float
 ) -> list[Note]:
-    """Moves onsets and velocities a little, as players do.
+    """Moves onsets and velocities slightly, as players do.
 
     Args:
         notes: Notes as written.

@@ -26,7 +26,7 @@ _FORMS = (
     "intro chorus solo verse break chorus",
 )
 _SPARSE = ("intro", "break", "solo", "fill")
-# Bars of a section, as a share of the song or of 28 bars.
+# Length of a section, as a share of the song or of 28 bars.
 _SHARE = {"intro": 0.13, "verse": 0.22, "chorus": 0.24, "break": 0.13, "solo": 0.14, "fill": 0.08}
 _ENERGY = {"intro": 0.4, "verse": 0.6, "chorus": 0.95, "break": 0.35, "solo": 0.7, "fill": 0.75}
 # Who plays in sparse sections. The three solos together, like the three duos, let each instrument
@@ -125,14 +125,14 @@ def compose(seed: int, index: int, seconds: float) -> Song:
 
 
 def _whole_bars(tempo: float, bar_beats: float, seconds: float) -> int:
-    """The number of bars that fills a length at nearly the given tempo, within 60 to 180."""
+    """The number of bars that fills a length at about the given tempo, within 60 to 180."""
     slowest, fastest = (seconds * limit / 60 / bar_beats for limit in (60.0, 180.0))
     bars = round(seconds * tempo / 60 / bar_beats)
     return max(1, int(np.clip(bars, np.ceil(slowest), np.floor(fastest))))
 
 
 def _form(rng: np.random.Generator, bars: int, bar_beats: float) -> list[Section]:
-    """Cuts a number of bars into sections; the last bar is the final chord's."""
+    """Divides a number of bars into sections; the last bar holds the final chord."""
     labels = choose(rng, _FORMS).split() if bars >= 6 else ["verse", "chorus"]
     textures: list[tuple[str, ...]] = []
     sections: list[Section] = []
@@ -163,11 +163,11 @@ def _form(rng: np.random.Generator, bars: int, bar_beats: float) -> list[Section
 def _harmony(
     rng: np.random.Generator, style: Style, key: int, sections: list[Section]
 ) -> tuple[list[Chord], bool]:
-    """Chords of all sections: one progression for verses, one for choruses, the tonic to end on."""
+    """Chords of all sections, and whether they are in minor."""
     verse, chorus = pick_progressions(choose(rng, style.harmony), rng)
     minor = is_minor(verse)
     chords: list[Chord] = []
-    # A last chorus a whole tone higher is an old trick; it is used now and then.
+    # Some songs raise their last section by a whole tone.
     lift = 2 if rng.random() < 0.12 and len(sections) > 3 else 0
     for section in sections:
         progression = chorus if section.label in ("chorus", "break", "solo") else verse

@@ -1,4 +1,4 @@
-"""Musical styles: which groove, bass line, piano figure and harmony go together."""
+"""Musical styles: the grooves, bass lines, piano figures and harmonies that go together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Extra:
-    """An instrument that joins at times: Slakh's class, its programs, how it may play, a chance."""
+    """A further instrument: its Slakh class, programs and ways to play, and its probability."""
 
     inst_class: str
     programs: tuple[int, ...]
@@ -25,11 +25,13 @@ class Style:
         bass: Names in `bass.FIGURES` or `bass.PLAYERS`.
         piano: Names in `comping.PIANO`.
         harmony: Names in `harmony.PROGRESSIONS`.
-        basses, pianos, kits: General MIDI programs.
-        extras: Further instruments.
+        basses: General MIDI programs of the bass.
+        pianos: General MIDI programs of the piano.
+        kits: General MIDI programs of the drums.
+        extras: Further instruments that may join.
         bar_beats: Quarter notes in a bar.
-        swing: Lowest and highest share of a pair that its first half takes.
-        swing_unit: Beats that a swung pair lasts.
+        swing: Range of the share of a swung pair that its first half takes.
+        swing_unit: Length of a swung pair in beats.
     """
 
     tempo: tuple[int, int]
