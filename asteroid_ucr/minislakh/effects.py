@@ -61,7 +61,7 @@ class Effects:
     wet: float = 0.0
 
 
-def draw_effects(rng: np.random.Generator, stem: Part) -> Effects:
+def draw_effects(rng: np.random.Generator, part: Part) -> Effects:
     """Draws the effects of a stem, so that no two songs have the same bass or drum kit."""
 
     def log(low: float, high: float) -> float:
@@ -75,8 +75,8 @@ def draw_effects(rng: np.random.Generator, stem: Part) -> Effects:
         for low, high in ((60, 300), (300, 1500), (1500, 6000))
     )
     plate = bool(rng.random() < 0.3)
-    if stem.inst_class == "Drums":
-        # Soundfonts have louder cymbals than records.
+    if part.inst_class == "Drums":
+        # The cymbals of soundfonts are louder than those of records.
         keys = {key: float(rng.normal(0, 2)) for key in range(27, 88)}
         keys |= {key: keys[key] - float(rng.uniform(0, 8)) for key in _CYMBALS}
         kick = None
@@ -91,8 +91,8 @@ def draw_effects(rng: np.random.Generator, stem: Part) -> Effects:
             attack=log(0.005, 0.03), curve=bells, tilt=float(rng.normal(-0.5, 0.8)), plate=plate,
             wet=maybe(0.85, log(0.03, 0.4), 0.0),
         )  # fmt: skip
-    if stem.inst_class == "Bass":
-        # From sub to mid: most recorded basses peak between 100 and 250 Hz.
+    if part.inst_class == "Bass":
+        # Most recorded basses peak between 100 and 250 Hz.
         body = (log(90, 280), float(rng.uniform(0, 9)), 1.2)
         sub = (40.0, float(rng.uniform(-14, 3)), 1.0)
         return Effects(
@@ -102,14 +102,14 @@ def draw_effects(rng: np.random.Generator, stem: Part) -> Effects:
             high_cut=maybe(0.5, log(1500, 10000), np.inf), plate=plate,
             wet=maybe(0.4, log(0.01, 0.08), 0.0),
         )  # fmt: skip
-    amplified = 26 <= stem.program < 32
-    modulated = amplified or stem.program in (4, 5) or stem.program // 8 in (2, 10, 11)
+    amplified = 26 <= part.program < 32
+    modulated = amplified or part.program in (4, 5) or part.program // 8 in (2, 10, 11)
     return Effects(
         drive=maybe(0.5 if amplified else 0.15, log(0.4, 3 if amplified else 1.2), 0.0),
         ratio=maybe(0.35, log(1.5, 4), 1.0), attack=log(0.005, 0.05),
         chorus=maybe(0.4 if modulated else 0.1, float(rng.uniform(0.2, 0.8)), 0.0),
         depth=float(rng.uniform(1, 4)), curve=bells,
-        # From muffled to as bright as the soundfont, whose samples are recorded close.
+        # The samples of soundfonts are recorded closely, and therefore bright.
         tilt=float(rng.uniform(-4.0, 1.0)), low_cut=log(25, 120),
         high_cut=maybe(0.4, log(2500, 12000), np.inf), plate=plate,
         wet=maybe(0.9, log(0.03, 0.5), 0.0),
@@ -129,8 +129,7 @@ def shape_kick(wave: Wave, notes: tuple[Note, ...], effects: Effects) -> Wave:
         return wave
     _, gain, boom, length = effects.kick
     out = wave
-    for _ in range(2):
-        # Two shelving filters of first order.
+    for _ in range(2):  # Two shelving filters of first order.
         low = lfilter(*butter(1, effects.kick_corner, fs=SAMPLE_RATE), out)
         out = out + (10 ** (gain / 40) - 1) * low
     if boom:
@@ -171,8 +170,9 @@ def apply_effects(wave: Wave, effects: Effects, room: Wave, rng: np.random.Gener
     response = _equaliser(effects)
     if effects.wet:
         space = reverb(rng, plate=True) if effects.plate else room
-        dry = np.concatenate([np.ones(1, np.float32), np.zeros(len(space) - 1, np.float32)])
-        response = oaconvolve(response, dry + np.float32(effects.wet) * space)
+        dry_and_wet = np.float32(effects.wet) * space
+        dry_and_wet[0] += 1
+        response = oaconvolve(response, dry_and_wet)
     return oaconvolve(wave, response.astype(np.float32))[: len(wave)].astype(np.float32)
 
 

@@ -88,7 +88,7 @@ _ROM, _VORBIS = 0x8000, 0x10
 
 @dataclass(frozen=True)
 class Zone:
-    """A sample with the keys and velocities that it serves, its generators and modulators."""
+    """A sample with the keys and velocities that it is for, its generators and modulators."""
 
     keys: tuple[int, int]
     velocities: tuple[int, int]
@@ -109,17 +109,17 @@ class Sample:
 
 
 class SoundFont:
-    """A soundfont, mapped into memory: only the samples in use are read.
+    """A soundfont, mapped into memory so that only the samples in use are read.
 
     Args:
         path: An .sf2 or .sf3 file.
 
     Attributes:
         presets: Number of the preset's header by (bank, program).
-        info: What the file says about itself: name, engineer, copyright and comment.
+        info: Name, engineer, copyright and comment, as far as the file states them.
 
     Raises:
-        UserError: If the file is missing, cut short or not a soundfont.
+        UserError: If the file is missing, truncated or not a soundfont.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -129,7 +129,7 @@ class SoundFont:
         try:
             raw = np.memmap(self.path, np.uint8, "r")
             if raw[:4].tobytes() != b"RIFF" or raw[8:12].tobytes() != b"sfbk":
-                raise ValueError("no RIFF file of the form sfbk")
+                raise ValueError("it is not a RIFF file of type sfbk")
             chunks = dict(_chunks(raw, 12, len(raw)))
             self._samples = chunks[b"smpl"]
             self._records = {
@@ -152,7 +152,7 @@ class SoundFont:
         self.sample = lru_cache(maxsize=512)(self._sample)
 
     def _check(self) -> None:
-        """Refuses files whose records point beyond each other."""
+        """Refuses files whose records refer to records that do not exist."""
         for head, kind in ((b"phdr", b"p"), (b"inst", b"i")):
             bags = self._records[kind + b"bag"]
             for name, column, size in (
@@ -171,7 +171,7 @@ class SoundFont:
                 raise ValueError(f"damaged chunk {name.decode()}")
 
     def preset_name(self, bank: int, program: int) -> str:
-        """Name of a preset that exists."""
+        """Name of an existing preset."""
         name = self._records[b"phdr"][self.presets[bank, program]]["name"]
         return name.split(b"\0")[0].decode("latin1").strip()
 
@@ -187,7 +187,7 @@ class SoundFont:
                 for generator, amount in outer.items():
                     if generator not in _INSTRUMENT_ONLY:
                         generators[generator] = generators.get(generator, 0) + amount
-                # Those of the instrument replace the defaults; those of the preset add to both.
+                # Modulators of the instrument replace the defaults; those of the preset are added.
                 merged = {**_DEFAULT_MODULATORS, **modulators}
                 for modulator, amount in added.items():
                     merged[modulator] = merged.get(modulator, 0) + amount
@@ -226,7 +226,7 @@ class SoundFont:
         start, end = int(header["start"]), int(header["end"])
         loop = int(header["loop_start"]), int(header["loop_end"])
         if int(header["type"]) & _VORBIS:
-            # Addresses count bytes, and the loop counts from the sample's start.
+            # Addresses are in bytes here, and loops relative to the start of the sample.
             try:
                 wave, _ = sf.read(io.BytesIO(self._samples[start:end].tobytes()), dtype="float32")
             except sf.LibsndfileError as error:
@@ -236,8 +236,7 @@ class SoundFont:
             words = self._samples[2 * start : 2 * end]
             wave = np.frombuffer(words[: len(words) // 2 * 2].tobytes(), "<i2") / np.float32(32768)
             loop = loop[0] - start, loop[1] - start
-        key = int(header["pitch"])
-        rate = max(1, int(header["rate"]))
+        key, rate = int(header["pitch"]), max(1, int(header["rate"]))
         return Sample(wave, loop, rate, key if key < 128 else 60, int(header["correction"]))
 
 
@@ -247,12 +246,12 @@ def _chunks(raw: NDArray[np.uint8], at: int, end: int) -> Iterator[tuple[bytes, 
         tag, size = raw[at : at + 4].tobytes(), int(raw[at + 4 : at + 8].view("<u4")[0])
         stop = at + 8 + size
         if stop > end:
-            raise ValueError("cut short")
+            raise ValueError("it is truncated")
         if tag == b"LIST":
             yield from _chunks(raw, at + 12, stop)
         else:
             yield tag, raw[at + 8 : stop]
-        # Chunks of odd size are padded, but not by every writer of .sf3 files.
+        # Chunks of odd size are padded, but some programs that write .sf3 files do not do so.
         at = stop + (size & 1 and not raw[stop : stop + 4].tobytes().isalnum())
 
 
