@@ -148,7 +148,7 @@ def compose_recording(seed: int, index: int, seconds: float) -> Recording:
 
 
 def _choose_midi(folder: Path, songs: int, seconds: float) -> tuple[list[Recording], str]:
-    """The first usable files, and a fingerprint of all of them."""
+    """The first usable files, and an MD5 sum over all files found."""
     files = find_midi(folder)
     chosen: list[Recording] = []
     skipped: Counter[str] = Counter()
@@ -179,7 +179,7 @@ def _check_folder(out: Path, settings: dict[str, object], wanted: Collection[Pat
     record = out / RECORD
     if not record.is_file():
         if any(out.iterdir()):
-            raise UserError(f"{out} is not empty and holds no mini-Slakh: give another folder.")
+            raise UserError(f"{out} is not empty and is not a mini-Slakh: give another folder.")
         return
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
@@ -199,6 +199,6 @@ def _check_folder(out: Path, settings: dict[str, object], wanted: Collection[Pat
                     f"{folder} is not among the {len(wanted)} songs asked for: ask for more songs, "
                     "or give another folder."
                 )
-        for entry in (out / split).glob(".Track*") if (out / split).is_dir() else ():
-            if _LEFTOVER.fullmatch(entry.name):
-                shutil.rmtree(entry, ignore_errors=True)
+    for entry in out.glob("*/.Track*"):
+        if _LEFTOVER.fullmatch(entry.name):
+            shutil.rmtree(entry, ignore_errors=True)
