@@ -24,10 +24,8 @@ TOWERS = "decomposition.encoder.towers."
 class SeparatorModel(BaseModel):
     """An `asteroid.models.BaseModel` from waveforms `(batch, 1, time)` to `(batch, n_src, time)`.
 
-    Attributes:
-        sources: Names of the outputs, in order.
-        budget: Cost of the training, from `asteroid_ucr.training.loop.fit`; None if it is not
-            known. It is saved with the model.
+    Its attribute `budget` is the cost of the training, from `asteroid_ucr.training.loop.fit`, or
+    None if it is not known. It is saved with the model.
 
     Args:
         sources: Names of the outputs, in order.

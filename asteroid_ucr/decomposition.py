@@ -32,11 +32,7 @@ class Decomposition(nn.Module):
     """
 
     def __init__(
-        self,
-        encoder: SemanticEncoder,
-        denoiser: nn.Module,
-        composition: Composition,
-        channels: int,
+        self, encoder: SemanticEncoder, denoiser: nn.Module, composition: Composition, channels: int
     ):
         super().__init__()
         self.encoder = encoder

@@ -49,11 +49,7 @@ def estimate(output: Tensor, x_alpha: Tensor, alpha: Tensor, variant: str = "c")
 
 
 def sample(
-    denoiser: Denoiser,
-    noise: Tensor,
-    steps: int,
-    variant: str = "c",
-    alpha_start: float = 0.0,
+    denoiser: Denoiser, noise: Tensor, steps: int, variant: str = "c", alpha_start: float = 0.0
 ) -> Tensor:
     """Deterministic sampler with equal steps in α (Heitz et al. 2023, algorithm 4).
 

@@ -50,10 +50,7 @@ class EncodecCodec(Codec):
     channels = 128
 
     def __init__(
-        self,
-        bandwidth: float = 24.0,
-        codec_dir: str | None = None,
-        weights: str | None = None,
+        self, bandwidth: float = 24.0, codec_dir: str | None = None, weights: str | None = None
     ):
         super().__init__()
         if bandwidth != 0 and bandwidth not in BANDWIDTHS:
