@@ -19,7 +19,15 @@ from asteroid_ucr.data.encode import encode_split, latent_metadata
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.utils.audio import level_gain
 
-META = LatentMetadata("set", "train", "codec", 75.0, 4, ("drums", "bass"), "sum")
+META = LatentMetadata(
+    dataset="set",
+    split="train",
+    sources=("drums", "bass"),
+    mix="sum",
+    codec="codec",
+    frame_rate=75.0,
+    channels=4,
+)
 
 
 def filled(path, tracks=3, frames=50):

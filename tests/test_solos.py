@@ -39,7 +39,15 @@ def write_caches(path, tracks=90):
     """Caches of all pairs; each instrument pauses once in each track."""
     caches = {}
     for kind in KINDS:
-        metadata = LatentMetadata("toy", "train", CODEC.fingerprint, 75.0, 128, kind, "sum")
+        metadata = LatentMetadata(
+            dataset="toy",
+            split="train",
+            sources=kind,
+            mix="sum",
+            codec=CODEC.fingerprint,
+            frame_rate=75.0,
+            channels=128,
+        )
         cache = LatentCache(path / "-".join(kind), metadata, write=True)
         for number in range(tracks):
             powers = np.stack([instruments(np.random.default_rng([7, number]))[n] for n in kind])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,51 +20,52 @@ _METADATA = b"#metadata"  # "#" sorts before a track's name and never starts one
 _COMPLETE = b"#complete"
 
 
-@dataclass(frozen=True)
-class LatentMetadata:
-    """What the latents in a cache are; two caches with equal metadata are interchangeable.
+@dataclass(frozen=True, kw_only=True)
+class CacheMetadata:
+    """What a cache holds; two caches with equal metadata are interchangeable.
 
     Attributes:
         dataset: Name of the data set's folder.
         split: "train", "validation" or "test".
+        sources: Names of the sources that the mixtures consist of, in order.
+        mix: Mixing policy, "sum" or "paper_mean".
+        format: Version of the layout.
+    """
+
+    dataset: str
+    split: str
+    sources: tuple[str, ...]
+    mix: str
+    format: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentMetadata(CacheMetadata):
+    """What the latents in a cache are.
+
+    Attributes:
         codec: Fingerprint of the codec.
         frame_rate: Latent frames per second.
         channels: Channels of the latents.
-        sources: Sources that the mixtures consist of.
-        mix: Mixing policy, "sum" or "paper_mean".
-        format: Version of this layout.
     """
 
-    dataset: str
-    split: str
     codec: str
     frame_rate: float
     channels: int
-    sources: tuple[str, ...]
-    mix: str
     format: int = 1
 
 
-@dataclass(frozen=True)
-class StemMetadata:
+@dataclass(frozen=True, kw_only=True)
+class StemMetadata(CacheMetadata):
     """What the stems in a cache are.
 
     Attributes:
-        dataset: Name of the data set's folder.
-        split: "train", "validation" or "test".
         sample_rate: Rate of the stems in Hz.
         hop: Samples per frame; crops start at whole frames.
-        sources: Names of the stems, in order.
-        mix: Mixing policy, "sum" or "paper_mean".
-        format: Version of this layout.
     """
 
-    dataset: str
-    split: str
     sample_rate: int
     hop: int
-    sources: tuple[str, ...]
-    mix: str
     format: int = 2
 
     @property
@@ -92,27 +93,23 @@ def _open(path: Path, write: bool) -> lmdb.Environment:
 class TrackCache:
     """Float16 signals of the tracks of one split, with the power of each source in each frame.
 
-    A record holds a track's signal and, behind it, the power of each source in each frame as
-    float32, which tells silent passages. Each record is written in its own transaction: a process
-    killed at any point leaves whole records, and writing goes on with the missing ones.
+    A record holds a track's signal and, after it, the power as float32, which tells silent
+    passages. Each record is written in a transaction of its own: a process that is killed leaves
+    whole records, and the next call adds the missing ones.
 
     Args:
         path: Folder of the cache.
-        expected: What the cache must hold; it is checked against the stored metadata.
+        expected: What the cache must hold; it is compared with the stored metadata.
         write: Create the cache if needed, and open it for adding tracks.
 
     Raises:
-        UserError: If the cache is missing, incomplete (for reading), or of another kind.
+        UserError: If the cache is missing, incomplete (for reading) or of another kind.
     """
 
     kind: ClassVar[str]
 
-    def __init__(
-        self, path: str | Path, expected: LatentMetadata | StemMetadata, write: bool = False
-    ):
-        self.path = Path(path)
-        self.metadata = expected
-        self.write = write
+    def __init__(self, path: str | Path, expected: CacheMetadata, write: bool = False):
+        self.path, self.metadata, self.write = Path(path), expected, write
         self._environment: lmdb.Environment | None = None
         if write:
             make_folder(self.path)
@@ -120,22 +117,18 @@ class TrackCache:
             raise UserError(f"There is no {self.kind} cache at {self.path}: run stage 1 first.")
         self._check_metadata()
 
-    # What a subclass stores in a frame.
-
     @property
     def _values(self) -> int:
         """Numbers of the signal per frame."""
         raise NotImplementedError
 
     def _slice(self, signal: np.ndarray, start: int, end: int) -> np.ndarray:
-        """Frames `start` to `end` of a stored signal, a flat array."""
+        """Frames `start` to `end` of a stored signal, which is a flat array."""
         raise NotImplementedError
-
-    # Reading and writing records.
 
     @property
     def _lmdb(self) -> lmdb.Environment:
-        # Opened on first use in each process: LMDB environments must not cross a fork.
+        """The database, opened on first use in each process: it must not cross a fork."""
         if self._environment is None:
             self._environment = _open(self.path.resolve(), self.write)
         return self._environment
@@ -144,32 +137,31 @@ class TrackCache:
         return {**self.__dict__, "_environment": None}
 
     def _check_metadata(self) -> None:
+        """Compares the stored metadata with the expected ones, or stores them in a new cache."""
         stored, expected = self._get(_METADATA), asdict(self.metadata)
-        if stored is None and self.write:
-            self._put(_METADATA, json.dumps(expected).encode())
-            return
-        if stored is None:
+        cache = f"The {self.kind} cache {self.path}"
+        if stored is None and not self.write:
             raise UserError(
                 f"{self.path} is not a {self.kind} cache: run stage 1 in another folder."
             )
+        if stored is None:
+            self._put(_METADATA, json.dumps(expected).encode())
+            return
         found = json.loads(stored)
         if found.get("format") != expected["format"]:
             raise UserError(
-                f"The {self.kind} cache {self.path} has format {found.get('format')}, and this "
-                f"version reads format {expected['format']}: delete it and run stage 1 again."
+                f"{cache} has format {found.get('format')}, and this version reads format "
+                f"{expected['format']}: delete it and run stage 1 again."
             )
         found["sources"] = tuple(found["sources"])
         for field, value in expected.items():
             if found.get(field) != value:
                 raise UserError(
-                    f"The {self.kind} cache {self.path} was made for {field} = "
-                    f"{found.get(field)!r}, but {value!r} is asked for: delete it and run stage 1 "
-                    "again, or choose another folder."
+                    f"{cache} was made for {field} = {found.get(field)!r}, but {value!r} is asked "
+                    "for: delete it and run stage 1 again, or choose another folder."
                 )
         if not self.write and self._get(_COMPLETE) is None:
-            raise UserError(
-                f"The {self.kind} cache {self.path} is not complete: run stage 1 again."
-            )
+            raise UserError(f"{cache} is not complete: run stage 1 again.")
 
     def _get(self, key: bytes) -> bytes | None:
         with self._lmdb.begin() as transaction:
@@ -184,16 +176,24 @@ class TrackCache:
             except lmdb.MapFullError:
                 self._lmdb.set_mapsize(2 * self._lmdb.info()["map_size"])
             except lmdb.Error as error:
-                raise UserError(f"Cannot write the cache {self.path}: {error}.") from error
+                raise UserError(f"The cache {self.path} cannot be written: {error}.") from error
 
     def close(self) -> None:
-        """Lets go of the database, which closes with its last user and reopens when needed."""
+        """Releases the database, which closes with its last user and reopens when needed."""
         self._environment = None
 
     def __contains__(self, track: str) -> bool:
         return self._get(track.encode()) is not None
 
-    def _add(self, track: str, signal: np.ndarray, power: np.ndarray) -> None:
+    def add(self, track: str, signal: np.ndarray, power: np.ndarray) -> None:
+        """Writes a track.
+
+        Args:
+            track: Name of the track.
+            signal: What `crop` returns: latents of the mixture `(channels, frames)`, or stems
+                `(n_src, frames * hop)`.
+            power: Mean square of each source in each frame, `(n_src, frames)`.
+        """
         body = np.ascontiguousarray(signal, dtype="<f2").tobytes()
         self._put(track.encode(), body + np.ascontiguousarray(power, dtype="<f4").tobytes())
 
@@ -206,24 +206,23 @@ class TrackCache:
         """Names of the tracks, sorted."""
         return json.loads(self._get(_COMPLETE) or b"[]")
 
-    @property
-    def _frame_bytes(self) -> int:
-        return 2 * self._values + 4 * len(self.metadata.sources)
+    def _frames(self, record: Sized) -> int:
+        """Length of a record in frames."""
+        return len(record) // (2 * self._values + 4 * len(self.metadata.sources))
 
     def lengths(self) -> list[int]:
         """Frames of each track, in the order of `tracks`."""
         with self._lmdb.begin(buffers=True) as transaction:
-            sizes = [len(transaction.get(track.encode())) for track in self.tracks]
-        return [size // self._frame_bytes for size in sizes]
+            return [self._frames(transaction.get(track.encode())) for track in self.tracks]
 
     def crop(self, track: str, start: int, frames: int | None) -> np.ndarray:
-        """A passage as float32; shorter where the track ends, which it does after `None` frames.
+        """A passage as float32, which ends where the track does; None takes all that follows.
 
         Latents are `(channels, frames)`, stems are `(n_src, frames * hop)`.
         """
         with self._lmdb.begin(buffers=True) as transaction:
             record = transaction.get(track.encode())
-            total = len(record) // self._frame_bytes
+            total = self._frames(record)
             end = total if frames is None else min(total, start + frames)
             signal = np.frombuffer(record, "<f2", self._values * total)
             return self._slice(signal, start, end).astype(np.float32)
@@ -236,13 +235,13 @@ class TrackCache:
         """Mean square of each source in each frame, `(n_src, frames)`, float32."""
         with self._lmdb.begin(buffers=True) as transaction:
             record = transaction.get(track.encode())
-            total = len(record) // self._frame_bytes
+            total = self._frames(record)
             power = np.frombuffer(record, "<f4", offset=2 * self._values * total)
             return power.reshape(-1, total).copy()
 
 
 class LatentCache(TrackCache):
-    """Latents of mixtures, stored time-major, so that a crop is one contiguous read."""
+    """Latents of mixtures, stored frame by frame, so that a crop is one contiguous read."""
 
     kind = "latent"
     metadata: LatentMetadata
@@ -254,20 +253,14 @@ class LatentCache(TrackCache):
     def _slice(self, signal: np.ndarray, start: int, end: int) -> np.ndarray:
         return signal.reshape(-1, self._values)[start:end].T
 
-    def add(self, track: str, latents: np.ndarray, power: np.ndarray) -> None:
-        """Writes a track.
+    def add(self, track: str, signal: np.ndarray, power: np.ndarray) -> None:
+        """Writes a track; see `TrackCache.add`."""
+        super().add(track, signal.T, power)
 
-        Args:
-            track: Name of the track.
-            latents: Latents of the mixture, `(channels, frames)`.
-            power: Mean square of each source in each frame, `(n_src, frames)`.
-        """
-        self._add(track, latents.T, power)
-
-    def statistics(self, max_tracks: int = 500) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each channel over the first tracks, `(channels,)` each."""
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each channel over the first 500 tracks, `(channels,)`."""
         count, total, squares = 0, 0.0, 0.0
-        for track in self.tracks[:max_tracks]:
+        for track in self.tracks[:500]:
             latents = self.whole(track).astype(np.float64)
             count += latents.shape[1]
             total = total + latents.sum(1)
@@ -289,13 +282,3 @@ class StemCache(TrackCache):
     def _slice(self, signal: np.ndarray, start: int, end: int) -> np.ndarray:
         hop = self.metadata.hop
         return signal.reshape(len(self.metadata.sources), -1)[:, start * hop : end * hop]
-
-    def add(self, track: str, stems: np.ndarray, power: np.ndarray) -> None:
-        """Writes a track.
-
-        Args:
-            track: Name of the track.
-            stems: Waveforms `(n_src, frames * hop)`.
-            power: Mean square of each source in each frame, `(n_src, frames)`.
-        """
-        self._add(track, stems, power)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,6 @@ KNOWN_COUNTS = {
     "redux": {"train": 1289, "validation": 270, "test": 151},
     "original": {"train": 1500, "validation": 375, "test": 225},
 }
-_Key = tuple[str, str]  # track and stem
 
 
 @dataclass(frozen=True)
@@ -182,21 +182,18 @@ def examine(
         result.faults.append(Fault("", "", "not_slakh", str(error)))
         return result
     result.tracks_per_split = {name: len(folders) for name, folders in splits.items()}
-    flat = not any((root / name).is_dir() for name in slakh.SPLIT_FOLDERS)
-    result.edition = "BabySlakh or other flat tree" if flat else _edition(root, splits)
-    if not flat:
+    result.edition = _edition(root, result.tracks_per_split)
+    if any((root / name).is_dir() for name in slakh.SPLIT_FOLDERS):
         result.faults += _split_faults(result.edition, result.tracks_per_split)
     jobs = [(folder, split) for split, folders in splits.items() for folder in folders]
-    rates: dict[_Key, int] = {}
+    rates: dict[tuple[str, str], int] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         done = pool.map(lambda job: _examine_track(*job, listen), jobs)
-        bar = tqdm(done, total=len(jobs), desc="examining", unit="track", disable=not progress)
-        for track, faults, track_rates, sounds in bar:
-            result.faults += faults
-            rates |= track_rates
-            result.sounds |= sounds
-            if track is not None:
-                result.tracks.append(track)
+        for found in tqdm(done, "examining", len(jobs), unit="track", disable=not progress):
+            result.faults += found.faults
+            result.tracks += [found.track] if found.track else []
+            result.sounds |= {(found.name, stem): s for stem, s in found.sounds.items()}
+            rates |= {(found.name, stem): i.samplerate for stem, i in found.infos.items()}
     result.faults += _rate_faults(rates)
     _examine_sharing(splits, result)
     order = list(KINDS)
@@ -204,119 +201,119 @@ def examine(
     return result
 
 
-def _edition(root: Path, splits: dict[str, list[Path]]) -> str:
+def _edition(root: Path, counts: dict[str, int]) -> str:
+    """Which edition of Slakh a tree is, by its folders, its name and its number of tracks."""
     name = root.resolve().name.lower()
-    if "redux" in name or "omitted" in splits:
+    known = {split: counts.get(split, 0) for split in slakh.SPLITS}
+    if not any((root / split).is_dir() for split in slakh.SPLIT_FOLDERS):
+        return "BabySlakh or other flat tree"
+    if "redux" in name or "omitted" in counts or known == KNOWN_COUNTS["redux"]:
         return "redux"
-    counts = {split: len(splits.get(split, [])) for split in slakh.SPLITS}
-    if "orig" in name or counts == KNOWN_COUNTS["original"]:
-        return "original"
-    return "redux" if counts == KNOWN_COUNTS["redux"] else "unknown"
+    return "original" if "orig" in name or known == KNOWN_COUNTS["original"] else "unknown"
 
 
 def _split_faults(edition: str, counts: dict[str, int]) -> list[Fault]:
+    """Faults of a tree's splits: missing, empty, or not of the published size."""
     faults = []
     for split in slakh.SPLITS:
         if split not in counts:
             faults.append(Fault(split, "", "split_missing", f"no folder {split}"))
-        elif counts[split] == 0:
+            continue
+        if counts[split] == 0:
             faults.append(Fault(split, "", "split_empty", f"no TrackNNNNN folder in {split}"))
-        known = KNOWN_COUNTS.get(edition, {}).get(split)
-        if split in counts and known is not None and counts[split] != known:
+        known = KNOWN_COUNTS.get(edition, {}).get(split, counts[split])
+        if counts[split] != known:
             detail = f"{counts[split]} tracks where the {edition} edition has {known}"
             faults.append(Fault(split, "", "split_count", detail))
     return faults
 
 
-def _examine_track(
-    folder: Path, split: str, listen: bool
-) -> tuple[slakh.Track | None, list[Fault], dict[_Key, int], dict[_Key, Sound]]:
-    """A track's faults, and by track and stem the sample rates of its files and their sounds."""
-    name = f"{split}/{folder.name}"
-    try:
-        track = slakh.read_track(folder, split)
-    except UserError as error:
-        missing = not (folder / "metadata.yaml").exists()
-        kind = "metadata_missing" if missing else "metadata_invalid"
-        return None, [Fault(name, "", kind, str(error))], {}, {}
-    faults: list[Fault] = []
-    infos = {}
-    sounds: dict[_Key, Sound] = {}
+@dataclass
+class _TrackFindings:
+    """What is found about one track; headers and sounds are stored by stem."""
 
-    def check(stem: str, path: Path, prefix: str) -> None:
+    name: str
+    track: slakh.Track | None = None
+    faults: list[Fault] = field(default_factory=list)
+    infos: dict[str, Any] = field(default_factory=dict)
+    sounds: dict[str, Sound] = field(default_factory=dict)
+
+    def add(self, kind: str, stem: str, detail: str) -> None:
+        """Adds a fault."""
+        self.faults.append(Fault(self.name, stem, kind, detail))
+
+    def read_header(self, stem: str, path: Path) -> None:
+        """Reads the header of a stem or of the mix, or adds the fault that it has."""
+        prefix, empty = ("mix", "mix_unreadable") if stem == "mix" else ("stem", "stem_empty")
         try:
             info = sf.info(path)
         except sf.LibsndfileError as error:
-            detail = f"{path.name}: {error.error_string}"
-            faults.append(Fault(name, stem, f"{prefix}_unreadable", detail))
+            self.add(f"{prefix}_unreadable", stem, f"{path.name}: {error.error_string}")
             return
-        if info.frames == 0:
-            kind = "stem_empty" if prefix == "stem" else "mix_unreadable"
-            faults.append(Fault(name, stem, kind, f"{path.name} holds no samples"))
-            return
-        infos[stem] = info
+        if info.frames:
+            self.infos[stem] = info
+        else:
+            self.add(empty, stem, f"{path.name} holds no samples")
 
-    for stem in track.stems:
+
+def _examine_track(folder: Path, split: str, listen: bool) -> _TrackFindings:
+    """Examines the metadata and the files of one track."""
+    found = _TrackFindings(f"{split}/{folder.name}")
+    try:
+        found.track = slakh.read_track(folder, split)
+    except UserError as error:
+        missing = not (folder / "metadata.yaml").exists()
+        found.add("metadata_missing" if missing else "metadata_invalid", "", str(error))
+        return found
+    for stem in found.track.stems:
         path = slakh.stem_file(folder, stem.id)
-        if path is None:
-            if stem.declared:
-                detail = f"{stem.inst_class}: no stems/{stem.id}.flac or .wav"
-                faults.append(Fault(name, stem.id, "stem_missing", detail))
-            continue
-        if not stem.declared:
-            detail = f"{stem.inst_class}: audio_rendered is false, {path.name} is there"
-            faults.append(Fault(name, stem.id, "stem_undeclared", detail))
-        check(stem.id, path, "stem")
-        if listen and stem.id in infos:
-            midi = None if stem.is_drum else folder / "MIDI" / f"{stem.id}.mid"
-            sound = sounds[name, stem.id] = hear(path, midi)
-            faults += [
-                Fault(name, stem.id, kind, f"{stem.inst_class}: {path.name} {detail}")
-                for kind, detail in _sound_faults(sound)
-            ]
-    faults += _unlisted(folder, name, track)
-    if not infos:
-        faults.append(Fault(name, "", "no_stems", "no stem that can be read"))
+        if path is not None:
+            _examine_stem(found, stem, path, listen)
+        elif stem.declared:
+            detail = f"{stem.inst_class}: no stems/{stem.id}.flac or .wav"
+            found.add("stem_missing", stem.id, detail)
+    listed = {stem.id for stem in found.track.stems}
+    for path in sorted((folder / "stems").glob("*")):
+        if path.suffix in (".flac", ".wav") and path.stem not in listed:
+            found.add("stem_unlisted", path.stem, f"stems/{path.name} has no metadata")
+    if not found.infos:
+        found.add("no_stems", "", "no stem that can be read")
     mix = next((p for p in (folder / "mix.flac", folder / "mix.wav") if p.is_file()), None)
     if mix is None:
-        faults.append(Fault(name, "mix", "mix_missing", "no mix.flac or mix.wav"))
+        found.add("mix_missing", "mix", "no mix.flac or mix.wav")
     else:
-        check("mix", mix, "mix")
-    if len({round(info.duration, 4) for info in infos.values()}) > 1:
-        lengths = ", ".join(f"{stem} {info.duration:.3f} s" for stem, info in infos.items())
-        faults.append(Fault(name, "", "length_differs", lengths))
-    rates = {(name, stem): info.samplerate for stem, info in infos.items()}
-    return track, faults, rates, sounds
-
-
-def _sound_faults(sound: Sound) -> list[tuple[str, str]]:
-    """Kinds and details of what is wrong with a stem's sound."""
-    if sound.damage:
-        return [("stem_unreadable", sound.damage)]
-    if not np.isfinite(sound.rms):
-        return [("stem_silent", "is silent")]
-    found = []
-    if sound.clipped:
-        found.append(("stem_clipped", f"reaches full scale {sound.clipped} times"))
-    if abs(sound.offset) > MOST_SEMITONES:
-        found.append(("stem_out_of_tune", f"is {sound.offset:+.1f} semitones off its MIDI"))
+        found.read_header("mix", mix)
+    if len({round(info.duration, 4) for info in found.infos.values()}) > 1:
+        lengths = [f"{stem} {info.duration:.3f} s" for stem, info in found.infos.items()]
+        found.add("length_differs", "", ", ".join(lengths))
     return found
 
 
-def _unlisted(folder: Path, name: str, track: slakh.Track) -> list[Fault]:
-    known = {stem.id for stem in track.stems}
-    files = sorted((folder / "stems").glob("*")) if (folder / "stems").is_dir() else []
-    return [
-        Fault(name, path.stem, "stem_unlisted", f"stems/{path.name} has no metadata")
-        for path in files
-        if path.suffix in (".flac", ".wav") and path.stem not in known
-    ]
+def _examine_stem(found: _TrackFindings, stem: slakh.Stem, path: Path, listen: bool) -> None:
+    """Examines one stem: its declaration, its header and, when listening, its sound."""
+    about = f"{stem.inst_class}: {path.name}"
+    if not stem.declared:
+        detail = f"{stem.inst_class}: audio_rendered is false, {path.name} is there"
+        found.add("stem_undeclared", stem.id, detail)
+    found.read_header(stem.id, path)
+    if not listen or stem.id not in found.infos:
+        return
+    midi = None if stem.is_drum else path.parents[1] / "MIDI" / f"{stem.id}.mid"
+    sound = found.sounds[stem.id] = hear(path, midi)
+    if sound.damage:
+        found.add("stem_unreadable", stem.id, f"{about} {sound.damage}")
+    elif not np.isfinite(sound.rms):
+        found.add("stem_silent", stem.id, f"{about} is silent")
+    if sound.clipped:
+        found.add("stem_clipped", stem.id, f"{about} reaches full scale {sound.clipped} times")
+    if abs(sound.offset) > MOST_SEMITONES:
+        detail = f"{about} is {sound.offset:+.1f} semitones off its MIDI"
+        found.add("stem_out_of_tune", stem.id, detail)
 
 
-def _rate_faults(rates: dict[_Key, int]) -> list[Fault]:
-    if not rates:
-        return []
-    usual = Counter(rates.values()).most_common(1)[0][0]
+def _rate_faults(rates: dict[tuple[str, str], int]) -> list[Fault]:
+    """Faults of the files, by track and stem, whose sample rate is not the most common one."""
+    usual = Counter(rates.values()).most_common(1)[0][0] if rates else 0
     return [
         Fault(track, stem, "rate_differs", f"{rate} Hz where most have {usual} Hz")
         for (track, stem), rate in rates.items()
@@ -325,11 +322,12 @@ def _rate_faults(rates: dict[_Key, int]) -> list[Fault]:
 
 
 def _examine_sharing(splits: dict[str, list[Path]], result: Diagnosis) -> None:
+    """Adds the tracks that share their MIDI file with a track of an earlier split."""
     uuids = {s: slakh.read_uuids(splits[s]) for s in slakh.SPLITS if s in splits}
     for first, second in combinations(uuids, 2):
-        both = [uuid for uuid in uuids[second] if uuid in uuids[first]]
-        result.shared[first, second] = sum(len(uuids[second][uuid]) for uuid in both)
-        for uuid in both:
-            for name in uuids[second][uuid]:
-                detail = f"the same MIDI file ({uuid}) as {first}/{uuids[first][uuid][0]}"
-                result.faults.append(Fault(f"{second}/{name}", "", "shared_midi", detail))
+        shared = [u for u in uuids[second] if u in uuids[first]]
+        pairs = [(uuid, name) for uuid in shared for name in uuids[second][uuid]]
+        result.shared[first, second] = len(pairs)
+        for uuid, name in pairs:
+            detail = f"the same MIDI file ({uuid}) as {first}/{uuids[first][uuid][0]}"
+            result.faults.append(Fault(f"{second}/{name}", "", "shared_midi", detail))

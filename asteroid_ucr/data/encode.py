@@ -23,14 +23,27 @@ def latent_metadata(
     root: str | Path, split: str, codec: Codec, sources: Sequence[str], mix: str
 ) -> LatentMetadata:
     """Metadata of the cache of a split's mixtures in a codec's latents."""
-    name = Path(root).resolve().name
-    shape = (codec.fingerprint, codec.frame_rate, codec.channels)
-    return LatentMetadata(name, split, *shape, tuple(sources), mix)
+    return LatentMetadata(
+        dataset=Path(root).resolve().name,
+        split=split,
+        sources=tuple(sources),
+        mix=mix,
+        codec=codec.fingerprint,
+        frame_rate=codec.frame_rate,
+        channels=codec.channels,
+    )
 
 
 def stem_metadata(root: str | Path, split: str, sources: Sequence[str], mix: str) -> StemMetadata:
     """Metadata of the cache of a split's stems, whose frames are as long as latent frames."""
-    return StemMetadata(Path(root).resolve().name, split, MASK_RATE, MASK_HOP, tuple(sources), mix)
+    return StemMetadata(
+        dataset=Path(root).resolve().name,
+        split=split,
+        sources=tuple(sources),
+        mix=mix,
+        sample_rate=MASK_RATE,
+        hop=MASK_HOP,
+    )
 
 
 @torch.no_grad()
@@ -70,8 +83,7 @@ def encode_split(
         mixture = item.mixture.to(device)
         return codec.encode((mixture * level_gain(mixture))[None, None])[0].cpu()
 
-    metadata = latent_metadata(root, split, codec, sources, mix)
-    cache = LatentCache(path, metadata, write=True)
+    cache = LatentCache(path, latent_metadata(root, split, codec, sources, mix), write=True)
     return _fill(cache, root, encode, codec.sample_rate, codec.hop, allow_shared_midi, workers)
 
 

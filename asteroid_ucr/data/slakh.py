@@ -38,7 +38,6 @@ class Stem:
     Attributes:
         id: The stem's name in the metadata, such as "S03".
         inst_class: The instrument family as Slakh names it, such as "Strings (continued)".
-        program: General MIDI program, 0 to 127, or 128 for drums (-1 where it is not given).
         is_drum: Whether the stem is a drum kit.
         path: Audio file, or None if no file can be read.
         declared: The metadata's `audio_rendered`. The file decides, not this flag.
@@ -46,7 +45,6 @@ class Stem:
 
     id: str
     inst_class: str
-    program: int
     is_drum: bool
     path: Path | None
     declared: bool
@@ -85,13 +83,11 @@ class SourceAudio:
         references: `(n_src, time)`, float32, in the order of the sources asked for.
         mixture: `(time,)`. With `mix` "sum" it is `references.sum(0)`; with "paper_mean" it is
             `references.mean(0)`.
-        sample_rate: Samples per second.
-        mix: The policy, "sum" or "paper_mean".
+        mix: Mixing policy, "sum" or "paper_mean".
     """
 
     references: Tensor
     mixture: Tensor
-    sample_rate: int
     mix: str
 
 
@@ -139,25 +135,20 @@ def find_splits(root: str | Path) -> dict[str, list[Path]]:
 
 
 def _cut_by_name(folders: list[Path]) -> dict[str, list[Path]]:
+    """Splits of the tracks of a flat tree; see `find_splits`."""
     count = len(folders)
     held = max(1, round(0.2 * count)) if count >= 3 else 0
-    test = held if count >= 3 else count - 1
-    train = count - held - test
-    return {
-        "train": folders[:train],
-        "validation": folders[train : train + held],
-        "test": folders[train + held :],
-    }
+    train = count - 2 * held if held else 1
+    parts = folders[:train], folders[train : train + held], folders[train + held :]
+    return dict(zip(SPLITS, parts, strict=True))
 
 
 def _suggestion(root: Path) -> str:
-    # Archives unpack into a folder of their own, so the tree is often one level down.
-    inner = [
-        child
-        for child in sorted(p for p in root.iterdir() if p.is_dir())
-        if track_folders(child) or any(track_folders(child / name) for name in SPLIT_FOLDERS)
-    ]
-    return f"; did you mean {inner[0]}?" if inner else ""
+    """Names a tree one level down, since archives unpack into a folder of their own."""
+    for child in sorted(root.iterdir()):
+        if any(track_folders(folder) for folder in (child, *(child / s for s in SPLIT_FOLDERS))):
+            return f"; did you mean {child}?"
+    return ""
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -187,14 +178,12 @@ def stem_file(folder: Path, stem_id: str) -> Path | None:
 
     `audio_dir` of the metadata is not used, since it is wrong in places.
     """
-    for suffix in (".flac", ".wav"):
-        path = folder / "stems" / f"{stem_id}{suffix}"
-        if path.is_file():
-            return path
-    return None
+    paths = (folder / "stems" / f"{stem_id}{suffix}" for suffix in (".flac", ".wav"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _readable(path: Path | None) -> Path | None:
+    """The path if it is that of an audio file with samples, else None."""
     try:
         return path if path is not None and sf.info(path).frames > 0 else None
     except sf.LibsndfileError:
@@ -208,19 +197,16 @@ def read_track(folder: Path, split: str) -> Track:
         UserError: If the metadata cannot be used.
     """
     data = read_metadata(folder)
-    stems = []
-    for stem_id, fields in sorted(data["stems"].items()):
-        program = fields.get("program_num")
-        stems.append(
-            Stem(
-                id=str(stem_id),
-                inst_class=fields["inst_class"],
-                program=program if isinstance(program, int) else -1,
-                is_drum=bool(fields.get("is_drum", False)),
-                path=_readable(stem_file(folder, str(stem_id))),
-                declared=bool(fields.get("audio_rendered", False)),
-            )
+    stems = [
+        Stem(
+            id=str(stem_id),
+            inst_class=fields["inst_class"],
+            is_drum=bool(fields.get("is_drum", False)),
+            path=_readable(stem_file(folder, str(stem_id))),
+            declared=bool(fields.get("audio_rendered", False)),
         )
+        for stem_id, fields in sorted(data["stems"].items())
+    ]
     return Track(folder.name, folder, split, str(data.get("UUID") or ""), tuple(stems))
 
 
@@ -285,6 +271,7 @@ def load_tracks(
 
 
 def _refuse_shared(root: str | Path, tracks: list[Track], trained: dict[str, list[str]]) -> None:
+    """Raises a `UserError` if tracks share their MIDI file with training tracks."""
     shared = [t for t in tracks if t.uuid and t.uuid in trained]
     if shared:
         first = shared[0]
@@ -332,13 +319,13 @@ def read_sources(
             wav, rate = read_audio(path, mono=True)
             native = native or rate
             stems.append(resample(wav[0], rate, native))
-        shortest = min(len(stem) for stem in stems)
+        shortest = min(map(len, stems))
         total = torch.stack([stem[:shortest] for stem in stems]).sum(0)
         # A silent stem adds nothing to a sum but would lower a mean.
         audible = sum(bool(stem.any()) for stem in stems)
         signals.append(total if mix == "sum" else total / max(audible, 1))
-    length = min(len(signal) for signal in signals)
+    length = min(map(len, signals))
     stacked = torch.stack([signal[:length] for signal in signals])
-    references = resample(stacked, native, sample_rate) if native != sample_rate else stacked
+    references = resample(stacked, native, sample_rate)
     mixture = references.sum(0) if mix == "sum" else references.mean(0)
-    return SourceAudio(references, mixture, sample_rate, mix)
+    return SourceAudio(references, mixture, mix)
