@@ -13,7 +13,7 @@ from conftest import write_track
 from asteroid_ucr import UCRSeparator
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator
 from asteroid_ucr.cli import expand, main
-from asteroid_ucr.recipe import STEPS
+from asteroid_ucr.commands import COMMANDS
 
 
 @pytest.fixture
@@ -147,6 +147,7 @@ def test_doctor_and_info(model, tmp_path, capsys):
         (["separate", "a.wav", "--model", "drums-bass", "--speed", "3"], "--speed"),
         (["separate", "a.wav"], "--model"),
         (["minislakh", "--out", "x", "--songs", "many"], "many"),
+        (["evaluate", "drums-bass"], "either --slakh_dir or --clips"),
         (["cache", "--data.colour", "red"], "--data.colour"),
         (["cache", "wavenet"], "wavenet"),
         (["train", "--training.steps", "many", "--exp_dir", "x"], "training.steps"),
@@ -163,9 +164,8 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert not stopped.value.code
-    for name in ("separate", "generate", "evaluate", "doctor", "info", "infer", "benchmark"):
-        assert f"\n    {name} " in text
-    for name in STEPS:
+    assert {"separate", "evaluate", "infer", "train", "evaluate-generation"} <= set(COMMANDS)
+    for name in set(COMMANDS) - {"infer"}:  # Asteroid prints its own help
         assert f"\n    {name}" in text
         with pytest.raises(SystemExit) as stopped:
             main([name, "--help"])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from asteroid_ucr import __version__
-from asteroid_ucr.cli import exit_code
 from asteroid_ucr.codecs import Codec, build_codec
+from asteroid_ucr.commands import exit_code
 from asteroid_ucr.reports.score_tables import load_results, protocol_line, score_cell
 from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.utils.atomic import atomic_path

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from asteroid_ucr import __version__
-from asteroid_ucr.cli import exit_code
+from asteroid_ucr.commands import exit_code
 from asteroid_ucr.reports.generation_tables import to_markdown
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError

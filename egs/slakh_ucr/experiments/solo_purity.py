@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from asteroid_ucr.cli import exit_code
+from asteroid_ucr.commands import exit_code
 from asteroid_ucr.data.slakh import Track, load_tracks, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.solos.library import RECORD

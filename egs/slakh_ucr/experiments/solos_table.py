@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from asteroid_ucr import __version__
-from asteroid_ucr.cli import exit_code
+from asteroid_ucr.commands import exit_code
 from asteroid_ucr.data.clips import slakh_clips
 from asteroid_ucr.evaluation.model_rows import model_rows
 from asteroid_ucr.evaluation.rows import (

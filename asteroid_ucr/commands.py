@@ -1,0 +1,112 @@
+"""How a function becomes a sub-command of `asteroid-ucr`: its options, its help and its errors."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from asteroid_ucr.config import parse_recipe, recipe_parser
+from asteroid_ucr.utils.errors import UserError
+
+Option = tuple[tuple[str, ...], dict[str, Any]]
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes as a `UserError`, so that every error of the command is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse would print after its usage."""
+        raise UserError(f"{message}; see `{self.prog} --help`.")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command.
+
+    A function whose first parameter is `config` takes the recipe's configuration, and a function
+    with the parameter `kind` takes `ucr` or the name of a baseline before all options. A function
+    whose only parameter is `arguments` parses them itself.
+
+    Attributes:
+        function: What the command calls, with its options as keyword arguments.
+        options: Options besides those of the recipe.
+    """
+
+    function: Callable[..., int | None]
+    options: tuple[Option, ...]
+
+    @property
+    def summary(self) -> str:
+        """First line of the function's docstring."""
+        return str(self.function.__doc__).split("\n")[0].rstrip(".")
+
+    def run(self, name: str, arguments: Sequence[str]) -> int | None:
+        """Parses the arguments and calls the function.
+
+        Raises:
+            UserError: If an option is unknown, or its value is not valid.
+        """
+        parameters = inspect.signature(self.function).parameters
+        prog, description = f"asteroid-ucr {name}", inspect.getdoc(self.function)
+        if "arguments" in parameters:
+            return self.function(arguments)
+        if "config" not in parameters:
+            parser = Parser(prog, description=description)
+            self._add_options(parser)
+            return self.function(**vars(parser.parse_args(arguments)))
+        parser, given = recipe_parser(description), {}
+        parser.usage = f"{prog} [options]"
+        if "kind" in parameters:
+            from asteroid_ucr.training.baselines import BASELINES, find_baseline
+
+            # The options of the section `model` depend on the name, so it is taken out first.
+            kind = "ucr"
+            if arguments and not arguments[0].startswith("-"):
+                kind, *arguments = arguments
+            if kind != "ucr":
+                parser = recipe_parser(description, find_baseline(kind).options)
+            parser.usage = f"{prog} [{'|'.join(['ucr', *BASELINES])}] [options]"
+            given["kind"] = kind
+        parser.prog = prog
+        names = self._add_options(parser)
+        config, parsed = parse_recipe(parser, arguments)
+        return self.function(config=config, **given, **{name: parsed[name] for name in names})
+
+    def _add_options(self, parser: argparse.ArgumentParser) -> list[str]:
+        """Adds the options to a parser, and returns their names."""
+        return [parser.add_argument(*flags, **about).dest for flags, about in self.options]
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def option(*flags: str, **about: Any) -> Option:
+    """An option, with the arguments of `ArgumentParser.add_argument`."""
+    return flags, about
+
+
+def command(*options: Option) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Makes a function the sub-command of its name, with hyphens."""
+
+    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        COMMANDS[function.__name__.replace("_", "-")] = Command(function, options)
+        return function
+
+    return register
+
+
+def exit_code(function: Callable[[], int | None]) -> int:
+    """Runs a function, and prints a `UserError` as one line.
+
+    Returns:
+        0, what the function returned, or 2 after a mistake that the user can correct.
+    """
+    try:
+        return function() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
