@@ -75,17 +75,12 @@ def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> 
     length = min(seconds, midi.get_end_time() - start)
     if length < _SHORTEST:
         raise Unusable(f"shorter than {_SHORTEST:g} s")
-    parts = []
+    parts, stop = [], start + length
     for instrument in instruments:
         notes = tuple(
-            Note(
-                note.start - start,
-                min(end, start + length) - note.start,
-                int(note.pitch),
-                max(1, int(note.velocity)),
-            )
-            for note, end in zip(instrument.notes, _pedalled(instrument), strict=True)
-            if start <= note.start < start + length and note.end > note.start
+            Note(n.start - start, min(end, stop) - n.start, int(n.pitch), max(1, int(n.velocity)))
+            for n, end in zip(instrument.notes, _pedalled(instrument), strict=True)
+            if start <= n.start < stop and n.end > n.start
         )
         if notes:
             parts.append(Part(int(instrument.program), bool(instrument.is_drum), notes))
