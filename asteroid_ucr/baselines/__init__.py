@@ -1,1 +1,1 @@
-"""Separators to compare with, as functions and networks: they know audio and source names only."""
+"""Separators to compare with: functions and networks that take audio and names of sources."""

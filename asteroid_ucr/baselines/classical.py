@@ -1,7 +1,9 @@
-"""Classical separation methods of two parts, on the mask grid of `asteroid_ucr.masking`.
+"""Classical separation methods without training, on the mask grid of `asteroid_ucr.masking`.
 
-None of them is trained. Each splits a mixture into two parts, and `share_out` gives these to the
-sources by a rule that needs no labels.
+Each method splits a mixture into two parts, and `share_out` assigns them to the sources by a rule
+that needs no labels. The methods take a mixture `(time,)`, its sample rate in Hz and the names of
+the sources in output order. They return estimates `(n_src, time)` that add up to the mixture, or
+masks `(n_src, freq, frames)`.
 """
 
 from __future__ import annotations
@@ -18,45 +20,31 @@ from torch import Tensor
 from asteroid_ucr.masking import stft, stft_settings, wiener_masks
 
 HPSS_FFT, HPSS_HOP, HPSS_KERNEL = 2048, 512, 31
-REPET_NEIGHBOURS = 20  # a 7 s clip has a few bars, so a frame recurs a few times
-REPET_APART_SECONDS = 1.0  # closer frames are alike because sounds last, not because they recur
-FT2D_NEIGHBOURHOOD = 25  # bins along the rate axis in which a peak has to be the largest
+REPET_NEIGHBOURS = 20  # A 7 s clip has a few bars, so a frame recurs a few times.
+REPET_APART_SECONDS = 1.0  # Closer frames are similar because sounds last, not because they recur.
+FT2D_NEIGHBOURHOOD = 25  # A peak is the largest of this many bins along the rate axis.
 
 
 def first_source(sources: Sequence[str]) -> int:
-    """Index of the source that gets a method's first part: the drums, else the first source."""
+    """Index of the source that gets the first part of a method: the drums, else the first one."""
     return list(sources).index("drums") if "drums" in sources else 0
 
 
 def share_out(parts: Tensor, sources: Sequence[str]) -> Tensor:
-    """Turns two parts of a mixture into one estimate, or mask, per source.
+    """Turns two parts of a mixture, `(2, ...)`, into one estimate, or mask, per source.
 
     The drums, or without drums the first source, get the first part. The other sources share the
-    second part equally, because the methods do not tell them apart.
-
-    Args:
-        parts: `(2, ...)`.
-        sources: Names, in output order.
-
-    Returns:
-        `(n_src, ...)`, with the sum of the parts (for a single source, the first part alone).
+    second part equally, because the methods do not distinguish them. A single source gets the first
+    part alone.
     """
     first, others = first_source(sources), max(1, len(sources) - 1)
     return torch.stack([parts[0] if k == first else parts[1] / others for k in range(len(sources))])
 
 
 def separate_hpss(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
-    """Harmonic-percussive separation by median filtering (Fitzgerald 2010), by librosa.
+    """Harmonic-percussive separation by median filtering (Fitzgerald 2010), with librosa.
 
-    The percussive part is the first one.
-
-    Args:
-        wav: Mixture `(time,)`.
-        sample_rate: In Hz; unused, like that of librosa's function.
-        sources: Names, in output order.
-
-    Returns:
-        Estimates `(n_src, time)` that add up to the mixture.
+    The percussive part is the first part. The method does not depend on the sample rate.
     """
     spectrum = librosa.stft(wav.numpy(), n_fft=HPSS_FFT, hop_length=HPSS_HOP)
     harmonic, percussive = (
@@ -67,78 +55,59 @@ def separate_hpss(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tens
 
 
 def repet_sim_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
-    """REPET-SIM (Rafii & Pardo 2012); what does not recur is the first part.
+    """REPET-SIM (Rafii & Pardo 2012); the part that does not repeat is the first part.
 
-    Between frames, a sustained note recurs and a hit does not: the repeating part of drums and
-    bass is the bass.
-
-    Args:
-        wav: Mixture `(time,)`.
-        sample_rate: In Hz.
-        sources: Names, in output order.
-
-    Returns:
-        Masks `(n_src, freq, frames)`.
+    A sustained note recurs in other frames, and a hit does not, so the repeating part of a mixture
+    of drums and bass is the bass.
     """
     frame_rate = sample_rate / stft_settings(sample_rate)[1]
     return share_out(repeating_masks(_magnitudes(wav, sample_rate), frame_rate).flip(0), sources)
 
 
 def repeating_masks(magnitudes: Tensor, frame_rate: float) -> Tensor:
-    """Masks of the repeating part and of the rest (Rafii & Pardo 2012, section 3).
+    """Masks `(2, freq, frames)` of the repeating part and of the rest, which add up to one.
 
-    The repeating part of a frame is the median of the frames most similar to it (by the cosine),
-    and at most the frame itself.
+    The repeating part of a frame is the median of the frames that are most similar to it by the
+    cosine, limited to the frame itself (Rafii & Pardo 2012, section 3).
 
     Args:
-        magnitudes: `(freq, frames)`.
+        magnitudes: Spectrogram `(freq, frames)`.
         frame_rate: Frames per second.
-
-    Returns:
-        `(2, freq, frames)` in [0, 1], adding up to one.
     """
     apart = max(1, round(REPET_APART_SECONDS * frame_rate))
     frames = magnitudes.shape[-1]
-    if frames < 2 * apart + 1:  # There are no distant frames to compare with: nothing repeats.
+    if frames < 2 * apart + 1:  # Without distant frames to compare with, nothing repeats.
         return torch.stack([torch.zeros_like(magnitudes), torch.ones_like(magnitudes)])
     unit = F.normalize(magnitudes, dim=0)
     similarity = unit.T @ unit
     distance = (torch.arange(frames)[:, None] - torch.arange(frames)).abs()
     similarity[distance < apart] = -1.0
     nearest = similarity.topk(min(REPET_NEIGHBOURS, frames - 2 * apart + 1), dim=1).indices
-    # librosa's nn_filter reads the matrix of neighbours by columns up to 0.11 and by rows since
-    # 1.0. The medians of the indexed frames do not depend on its version.
+    # librosa's nn_filter reads the matrix of neighbours by columns up to version 0.11 and by rows
+    # since 1.0. Medians of indexed frames do not depend on the version.
     median = np.median(magnitudes.numpy()[:, nearest.numpy()], axis=-1)
     share = (torch.from_numpy(median) / magnitudes.clamp(min=1e-10)).clamp(max=1)
     return torch.stack([share, 1 - share])
 
 
 def ft2d_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
-    """FT2D (Seetharaman et al. 2017); the foreground is the first part.
-
-    Args and returned masks are those of `repet_sim_masks`.
-    """
+    """FT2D (Seetharaman et al. 2017); the foreground is the first part."""
     return share_out(periodic_masks(_magnitudes(wav, sample_rate)).flip(0), sources)
 
 
 def periodic_masks(magnitudes: Tensor) -> Tensor:
-    """Masks of the periodic part and of the rest (Seetharaman et al. 2017, section 3).
+    """Masks `(2, freq, frames)` of the periodic part and of the rest, which add up to one.
 
-    What repeats in time has its energy in few, regularly spaced bins of the spectrogram's
-    two-dimensional Fourier transform. Peaks are the bins that are the largest among their
-    neighbours along the rate axis, and exceed the smallest of these by more than the transform's
-    standard deviation. The inverse transforms of the peaks and of the rest make Wiener masks.
-
-    Args:
-        magnitudes: `(freq, frames)`.
-
-    Returns:
-        `(2, freq, frames)` in [0, 1], adding up to one.
+    A periodic part has its energy in a few regularly spaced bins of the two-dimensional Fourier
+    transform of the spectrogram `(freq, frames)`. Peaks are bins that are the largest among their
+    neighbours along the rate axis and exceed the smallest of them by more than the standard
+    deviation of the transform. The inverse transforms of the peaks and of the rest give Wiener
+    masks (Seetharaman et al. 2017, section 3).
     """
     transform = torch.fft.fft2(magnitudes)
     size = transform.abs()
     around = min(FT2D_NEIGHBOURHOOD // 2, magnitudes.shape[-1] - 1)
-    # The transform is periodic: its edges are neighbours.
+    # The transform is periodic, so opposite edges are neighbours.
     wrapped = F.pad(size[None, None], (around, around, 0, 0), mode="circular")[0]
     largest = F.max_pool1d(wrapped, 2 * around + 1, 1)[0]
     smallest = -F.max_pool1d(-wrapped, 2 * around + 1, 1)[0]
@@ -148,10 +117,7 @@ def periodic_masks(magnitudes: Tensor) -> Tensor:
 
 
 def rpca_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
-    """Robust PCA of the magnitudes (Huang et al. 2012); the sparse part is the first part.
-
-    Args and returned masks are those of `repet_sim_masks`.
-    """
+    """Robust PCA of the magnitudes (Huang et al. 2012); the sparse part is the first part."""
     magnitudes = _magnitudes(wav, sample_rate)
     low_rank, sparse = robust_pca(magnitudes.double(), tolerance=1e-4)
     masks = wiener_masks(torch.stack([sparse, low_rank]).square()).to(magnitudes)
@@ -161,15 +127,15 @@ def rpca_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
 def robust_pca(
     matrix: Tensor, tolerance: float = 1e-7, max_steps: int = 200
 ) -> tuple[Tensor, Tensor]:
-    """Minimises ‖L‖* + λ‖S‖₁ with L + S = D, by inexact augmented Lagrangians.
+    """Splits D into L + S with minimal ‖L‖* + λ‖S‖₁, by inexact augmented Lagrangians.
 
-    Lin et al. 2010 ("The augmented Lagrange multiplier method for exact recovery of corrupted
-    low-rank matrices"), algorithm 5, with its constants and λ = 1/√max(rows, columns).
+    The method is algorithm 5 of Lin et al. 2010 ("The augmented Lagrange multiplier method for
+    exact recovery of corrupted low-rank matrices"), with λ = 1/√max(rows, columns).
 
     Args:
         matrix: D, `(rows, columns)`, in double precision.
-        tolerance: Largest ‖D − L − S‖ relative to ‖D‖ (Frobenius norms).
-        max_steps: Number of steps after which the current parts are returned.
+        tolerance: Largest ‖D − L − S‖ relative to ‖D‖ (Frobenius norms) at the end.
+        max_steps: Largest number of steps.
 
     Returns:
         L and S.
@@ -195,12 +161,12 @@ def robust_pca(
 
 
 def _shrink_rank(matrix: Tensor, threshold: Tensor) -> Tensor:
-    """Shrinks the singular values, found from the smaller Gram matrix: faster than an SVD."""
+    """Shrinks the singular values. The smaller Gram matrix gives them faster than an SVD."""
     if matrix.shape[0] < matrix.shape[1]:
         return _shrink_rank(matrix.T, threshold).T
     squares, vectors = torch.linalg.eigh(matrix.T @ matrix)
     values = squares.clamp(min=0).sqrt()
-    kept = values > threshold  # The others become zero, and with them the Gram matrix's rounding.
+    kept = values > threshold  # The others become zero, which removes the rounding errors.
     basis = vectors[:, kept]
     return (matrix @ basis * (1 - threshold / values[kept])) @ basis.T
 

@@ -13,7 +13,7 @@ from asteroid_ucr.utils.errors import UserError
 
 
 def load_demucs(name: str) -> Any:
-    """Loads a published model, from demucs' own caches or by download.
+    """Loads a published model from the caches of demucs or by download.
 
     Args:
         name: Name of the weights, such as "htdemucs".
@@ -29,7 +29,7 @@ def load_demucs(name: str) -> Any:
         ) from error
     try:
         return get_model(name).eval()
-    except Exception as error:  # demucs, torch hub and the Hugging Face hub raise their own errors
+    except Exception as error:  # demucs and the hubs raise their own errors.
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"The weights --pretrained {name} cannot be loaded ({type(error).__name__}: {reason}): "
@@ -44,8 +44,8 @@ def separate_demucs(model: Any, wav: Tensor, sample_rate: int, sources: Sequence
     Args:
         model: The model, from `load_demucs`.
         wav: Mixture `(time,)`.
-        sample_rate: In Hz.
-        sources: Names, in output order.
+        sample_rate: Sample rate in Hz.
+        sources: Names of the sources, in output order.
 
     Returns:
         Estimates `(n_src, time)`; see `share_outputs`.
@@ -54,7 +54,7 @@ def separate_demucs(model: Any, wav: Tensor, sample_rate: int, sources: Sequence
 
     device = next(model.parameters()).device
     mixture = resample(wav, sample_rate, model.samplerate)
-    mean, spread = mixture.mean(), mixture.std() + 1e-8  # demucs normalises whole files like this
+    mean, spread = mixture.mean(), mixture.std() + 1e-8  # As demucs normalises files.
     stereo = ((mixture - mean) / spread).expand(1, model.audio_channels, -1)
     outputs = apply_model(model, stereo.to(device), shifts=0)[0].mean(1).cpu()
     outputs = resample(outputs * spread + mean, model.samplerate, sample_rate)
@@ -64,8 +64,8 @@ def separate_demucs(model: Any, wav: Tensor, sample_rate: int, sources: Sequence
 def share_outputs(outputs: Tensor, names: Sequence[str], sources: Sequence[str]) -> Tensor:
     """Turns named outputs `(n_outputs, time)` into one estimate per source.
 
-    A source gets the output of its name. All other sources, such as the piano of a model without
-    one, share the outputs that no source is named after (other, vocals, …) equally.
+    A source gets the output of its name. Sources without an output, such as piano, share the
+    outputs that do not match a source (other, vocals, …) equally.
     """
     left = [k for k, name in enumerate(names) if name not in sources]
     sharing = sum(source not in names for source in sources)

@@ -1,4 +1,4 @@
-"""Conv-TasNet and Hybrid Demucs behind this package's contract, registered with Asteroid."""
+"""Conv-TasNet and Hybrid Demucs with the interface of this package, registered with Asteroid."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WaveSeparator(SeparatorModel):
 
     Args:
         sources: Names of the sources.
-        outputs: Number of the network's outputs, at least that of the sources.
-        sample_rate: In Hz.
+        outputs: Number of outputs of the network, at least the number of sources.
+        sample_rate: Sample rate in Hz.
         shortest: Number of samples that the network needs; shorter inputs are padded.
 
     Raises:
@@ -38,14 +38,14 @@ class WaveSeparator(SeparatorModel):
         if outputs < len(sources):
             raise UserError(f"outputs is {outputs}: {len(sources)} sources need at least as many.")
         self.shortest = shortest
-        # Output m is a part of source owner[m]. A network trained on stems has one output each.
+        # Output m belongs to source owner[m]. A network trained on stems has one output per source.
         self.register_buffer("owner", torch.arange(outputs) % len(sources))
 
     def components(self, wav: Tensor) -> Tensor:
-        """The network's outputs, `(batch, 1, time)` to `(batch, outputs, time)`.
+        """Outputs of the network, `(batch, 1, time)` to `(batch, outputs, time)`.
 
-        The network sees the mixture at the level of the training data; the outputs have the level
-        of the input.
+        The network receives the mixture at the level of the training data. The outputs have the
+        level of the input.
         """
         gain = level_gain(wav)
         length = wav.shape[-1]
@@ -88,8 +88,8 @@ class ConvTasNetSeparator(WaveSeparator):
         sources: Names of the sources.
         outputs: Number of outputs; None takes one per source. Training without stems (MixIT)
             needs more.
-        consistent: Makes the outputs add up to the mixture (Wisdom et al. 2019).
-        sample_rate: In Hz.
+        consistent: Whether to make the outputs add up to the mixture (Wisdom et al. 2019).
+        sample_rate: Sample rate in Hz.
         n_filters: Number of filters of the filter bank.
         bn_chan: Channels of the bottleneck.
         hid_chan: Channels of the convolutional blocks.
@@ -130,7 +130,7 @@ class ConvTasNetSeparator(WaveSeparator):
         self._args |= {"sample_rate": sample_rate, **sizes}
 
     def components(self, wav: Tensor) -> Tensor:
-        """The network's outputs; they add up to the mixture if `consistent` is set."""
+        """Outputs of the network; they add up to the mixture if `consistent` is set."""
         parts = super().components(wav)
         if not self.consistent:
             return parts
@@ -147,7 +147,7 @@ class HDemucsSeparator(WaveSeparator):
 
     Args:
         sources: Names of the sources.
-        sample_rate: In Hz.
+        sample_rate: Sample rate in Hz.
         channels: Channels of the first layer; each further layer has twice as many.
         depth: Number of layers.
         nfft: FFT size of the spectral branch; 2048 is torchaudio's choice for 16 to 32 kHz.
@@ -162,16 +162,9 @@ class HDemucsSeparator(WaveSeparator):
         nfft: int = 2048,
     ):
         super().__init__(sources, len(sources), sample_rate, shortest=nfft)
-        self.network = HDemucs(
-            list(sources), audio_channels=1, channels=channels, depth=depth, nfft=nfft
-        )
-        self._args = {
-            "sources": list(sources),
-            "sample_rate": sample_rate,
-            "channels": channels,
-            "depth": depth,
-            "nfft": nfft,
-        }
+        sizes = {"channels": channels, "depth": depth, "nfft": nfft}
+        self.network = HDemucs(list(sources), audio_channels=1, **sizes)
+        self._args = {"sources": list(sources), "sample_rate": sample_rate, **sizes}
 
     def get_model_args(self) -> dict[str, Any]:
         """Constructor arguments, as plain values."""

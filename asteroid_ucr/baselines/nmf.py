@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation, its components grouped by their noisiness and sustain."""
+"""Non-negative matrix factorisation with components clustered by noisiness and sustain."""
 
 from __future__ import annotations
 
@@ -16,23 +16,20 @@ from asteroid_ucr.masking import stft, stft_settings, wiener_masks
 
 COMPONENTS, STEPS = 24, 60
 MELS = 40
-SUSTAIN_SECONDS = 0.16  # longer than a hit, shorter than a note
+SUSTAIN_SECONDS = 0.16  # Longer than a hit, shorter than a note.
 
 
 def nmf_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
-    """Wiener masks of clustered NMF components.
+    """Wiener masks `(n_src, freq, frames)` of clustered NMF components.
 
-    Rules that need no labels give the clusters to sources: the drums (without drums, the first
-    source) get the one with the flattest spectra, the bass gets the lowest one of the others, and
-    all further sources share the rest.
+    Rules that need no labels assign the clusters: the drums (without drums, the first source) get
+    the cluster with the flattest spectra, the bass gets the lowest of the others, and the remaining
+    sources share the rest.
 
     Args:
         wav: Mixture `(time,)`.
-        sample_rate: In Hz.
-        sources: Names, in output order.
-
-    Returns:
-        Masks `(n_src, freq, frames)`.
+        sample_rate: Sample rate in Hz.
+        sources: Names of the sources, in output order.
     """
     spectra, gains = factorise(stft(wav, sample_rate).abs())
     roles = ["low" if source == "bass" else "rest" for source in sources]
@@ -46,10 +43,10 @@ def nmf_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
 
 
 def factorise(magnitudes: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Non-negative spectra `(freq, components)` and gains `(components, frames)`.
+    """Factorises magnitudes into spectra `(freq, components)` and gains `(components, frames)`.
 
-    Multiplicative updates (Lee & Seung 2001) that lower the Kullback-Leibler divergence between
-    their product and the magnitudes, from a deterministic start.
+    Multiplicative updates (Lee & Seung 2001) reduce the Kullback-Leibler divergence, from a
+    deterministic start.
     """
     solver = NMF(
         min(COMPONENTS, *magnitudes.shape),
@@ -67,21 +64,21 @@ def factorise(magnitudes: Tensor) -> tuple[np.ndarray, np.ndarray]:
 def cluster(
     spectra: np.ndarray, gains: np.ndarray, roles: Set[str], sample_rate: int
 ) -> dict[str, np.ndarray]:
-    """Groups components by k-means, in two steps, and gives each group a role.
+    """Clusters components by k-means, in two steps, and assigns a role to each cluster.
 
-    The first step separates "flat" from the others, by the flatness of a component's mel spectrum
-    (Wiener entropy), which is high for noise, and by the autocorrelation of its gain after 0.16 s,
-    which is high for sustained sounds. The second step separates "low" from "rest" by the centroid.
-    There is no standard choice of features: these were chosen on mini-Slakh's training songs.
+    The first step separates "flat" from the rest by the flatness of the mel spectra (Wiener
+    entropy), which is high for noise, and by the autocorrelation of the gains after 0.16 s, which
+    is high for sustained sounds. The second step separates "low" from "rest" by the centroid. There
+    is no standard choice of features; these were chosen on training songs of mini-Slakh.
 
     Args:
-        spectra: `(freq, components)`.
-        gains: `(components, frames)`.
-        roles: The wanted ones of "flat", "low" and "rest".
-        sample_rate: Of the factorised waveform, in Hz.
+        spectra: Spectra `(freq, components)`.
+        gains: Gains `(components, frames)`.
+        roles: The roles to assign, of "flat", "low" and "rest".
+        sample_rate: Sample rate of the factorised waveform in Hz.
 
     Returns:
-        For each role, which components have it, `(components,)` booleans.
+        For each role, whether each component has it, `(components,)` booleans.
     """
     bins = len(spectra)
     mels = librosa.filters.mel(sr=sample_rate, n_fft=2 * (bins - 1), n_mels=MELS) @ spectra
@@ -109,7 +106,7 @@ def cluster(
 def _highest(
     features: list[np.ndarray], values: np.ndarray, energy: np.ndarray, among: np.ndarray
 ) -> np.ndarray:
-    """Of two clusters of the components `among`, the one with the higher mean value."""
+    """The one of two clusters of the components `among` that has the higher mean value."""
     points = np.stack([_standard(feature[among]) for feature in features], axis=1)
     if len(np.unique(points, axis=0)) < 2:
         return among

@@ -1,4 +1,4 @@
-"""Which component of an unsupervised model is which source: fitted once, on validation clips."""
+"""Assigns the components of unsupervised models to sources, once, on validation clips."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Assignment:
             `UCRSeparator.assign`.
         score: Mean SI-SDR of the assigned pairs, in dB.
         clips: Number of clips that it was fitted on.
-        margin: By how many dB per source the score exceeds that of the best other assignment. Near
-            zero, the components hardly tell the sources apart.
+        margin: Difference in dB per source to the score of the second-best assignment. Near zero,
+            the components do not distinguish the sources.
     """
 
     order: tuple[int, ...]
@@ -43,7 +43,7 @@ class Assignment:
 def fit_assignment(clips: Iterable[Clip], separate: Callable[[Clip], Tensor]) -> Assignment:
     """Finds the one assignment with the highest mean SI-SDR over validation clips.
 
-    The Hungarian algorithm on the matrix of mean SI-SDRs.
+    It uses the Hungarian algorithm on the matrix of mean SI-SDRs.
 
     Args:
         clips: Validation clips; those in which fewer than two sources sound are skipped.
@@ -56,7 +56,7 @@ def fit_assignment(clips: Iterable[Clip], separate: Callable[[Clip], Tensor]) ->
     for clip in clips:
         scored = scorable(clip.references)
         if scored.any():
-            # A silent source's row says nothing; the other rows of its clip still count.
+            # The row of a silent source is ignored; the other rows of its clip count.
             matrix = si_sdr_matrix(clip.references, separate(clip))
             matrices.append(torch.where(scored[:, None], matrix, 0.0))
             weights.append(scored[:, None].double())
@@ -65,7 +65,7 @@ def fit_assignment(clips: Iterable[Clip], separate: Callable[[Clip], Tensor]) ->
     mean = torch.stack(matrices).sum(0) / torch.stack(weights).sum(0).clamp(min=1)
     rows, order = linear_sum_assignment(mean.numpy(), maximize=True)
     score = float(mean[rows, order].mean())
-    # Every other assignment lacks one of the pairs.
+    # Every other assignment lacks at least one of the pairs.
     others = []
     for pair in zip(rows, order, strict=True):
         changed = mean.clone()
@@ -76,10 +76,10 @@ def fit_assignment(clips: Iterable[Clip], separate: Callable[[Clip], Tensor]) ->
 
 @torch.no_grad()
 def fit_owners(model: WaveSeparator, clips: Iterable[Clip]) -> list[int]:
-    """Finds the source that each of a network's outputs is a part of, by the mean SI-SDR.
+    """Finds the source that each output of a network belongs to, by the mean SI-SDR.
 
-    All assignments are tried. They need only the inner products of outputs and references: with e
-    the sum of a source's outputs, SI-SDR is ⟨s, e⟩² / (‖s‖²‖e‖² − ⟨s, e⟩²).
+    All assignments are tried. They need only the inner products of outputs and references: if e is
+    the sum of the outputs of source s, its SI-SDR is ⟨s, e⟩² / (‖s‖²‖e‖² − ⟨s, e⟩²).
 
     Args:
         model: Network with at least as many outputs as sources.

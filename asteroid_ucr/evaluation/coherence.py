@@ -1,4 +1,4 @@
-"""Do two stems fit together? Rhythm by onsets, harmony by chroma."""
+"""Measures of how well two stems fit together: in rhythm by onsets, in harmony by chroma."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from torch import Tensor
 
 from asteroid_ucr.utils.chroma import chroma
 
-HOP = 512  # librosa's; 21 ms at 24 kHz
-BLUR_SECONDS = 0.03  # onsets this close are one to the ear
+HOP = 512  # librosa's default; 21 ms at 24 kHz.
+BLUR_SECONDS = 0.03  # Listeners hear onsets that are this close as one.
 
 
 def onset_correlation(a: Tensor, b: Tensor, sample_rate: int = 24_000) -> float:
-    """Pearson correlation of two onset-strength envelopes.
+    """Pearson correlation of two onset-strength envelopes, in [−1, 1]; NaN without onsets.
 
     The envelopes (`librosa.onset.onset_strength`: spectral flux of the mel spectrogram) are blurred
-    by 30 ms, so that players who are as close as humans are count as together.
+    by 30 ms, so that the timing differences of human players count as playing together.
 
     Args:
-        a: `(time,)`.
-        b: of the same length.
-        sample_rate: of both, in Hz.
-
-    Returns:
-        In [−1, 1]; NaN where one of them has no onsets.
+        a: Waveform `(time,)`.
+        b: Waveform of the same length.
+        sample_rate: Sample rate of both in Hz.
     """
     envelopes = [
         gaussian_filter1d(
@@ -42,18 +39,17 @@ def onset_correlation(a: Tensor, b: Tensor, sample_rate: int = 24_000) -> float:
 
 
 def chroma_agreement(a: Tensor, b: Tensor, sample_rate: int = 24_000) -> float:
-    """Mean correlation of the two chroma vectors of each frame (`librosa.feature.chroma_stft`).
+    """Mean correlation of the chroma vectors of each frame, in [−1, 1].
 
-    Tuning is taken as standard. The mean over pitch classes is removed first, so that noise, whose
-    chroma is flat, agrees with nothing; frames are weighted by the product of their loudnesses.
+    The chroma vectors are those of `librosa.feature.chroma_stft` with standard tuning. Their mean
+    over pitch classes is removed, so that noise, whose chroma is flat, does not correlate with
+    anything. Frames are weighted by the product of their levels. The result is NaN where the stems
+    never sound together.
 
     Args:
-        a: `(time,)`.
-        b: of the same length.
-        sample_rate: of both, in Hz.
-
-    Returns:
-        In [−1, 1]; NaN where they never sound together.
+        a: Waveform `(time,)`.
+        b: Waveform of the same length.
+        sample_rate: Sample rate of both in Hz.
     """
     (first, loud), (second, soft) = (chroma(wav.numpy(), sample_rate) for wav in (a, b))
     weight = loud * soft

@@ -1,4 +1,4 @@
-"""Rows of trained models: ours, trained baselines, published weights and published files."""
+"""Rows of trained models: ours, trained baselines, published weights and published audio files."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def model_rows(
         seeds: Seeds of the sampler's noise; a single step uses noise too.
 
     Returns:
-        For each number of steps and seed, the estimates used as masks and, unless the codec makes
-        the phase up, the decoded estimates.
+        For each number of steps and seed, the estimates used as masks and, unless the codec
+        estimates the phase, the decoded estimates.
     """
     rows = []
     for count in steps:
@@ -60,7 +60,7 @@ def _refined_and_decoded(model: UCRSeparator, label: str, steps: int, seed: int)
 
     @torch.no_grad()
     def raw(clip: Clip) -> Tensor:
-        # Sampling is slow and both rows need it, so the latest clip's estimates are kept.
+        # Sampling is slow and both rows need it, so the estimates of the latest clip are kept.
         if clip.name not in latest:
             wav = clip.mixture[None, None].to(model.device)
             latest.clear()
@@ -72,7 +72,7 @@ def _refined_and_decoded(model: UCRSeparator, label: str, steps: int, seed: int)
         if model.codec.has_power:
             wav = clip.mixture[None, None].to(model.device)
             return model.masks(wav, steps=steps, seed=seed)[0].cpu()
-        # The spectrogram of other codecs is that of the decoded waveform.
+        # For other codecs, the spectrogram is that of the decoded waveform.
         scaled = raw(clip) * level_gain(clip.mixture)
         return wiener_masks(stft(scaled, clip.sample_rate).abs().square())
 
@@ -95,7 +95,7 @@ def _refined_and_decoded(model: UCRSeparator, label: str, steps: int, seed: int)
 
 
 def _cost(model: UCRSeparator, steps: int) -> float:
-    """GFLOP per second of audio: that of one step, and of the denoiser for each further step."""
+    """GFLOP per second of audio: one full step, and the denoiser for each further step."""
     one, two = (
         gflop_per_second(model, int(model.sample_rate), lambda m, wav, n=n: m(wav, steps=n))
         for n in (1, 2)

@@ -1,4 +1,4 @@
-"""From lines of scores to the aggregated results that `final_metrics.json` holds."""
+"""Aggregates lines of scores into the content of `final_metrics.json`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def aggregate(lines: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> list[di
 
     Args:
         lines: The lines of `all_metrics.csv`, with empty texts where there is no model or error.
-        rows: What is known of each row besides its lines: `name`, `label`, `group`, `note` and
-            `gflops`, in the order of the table.
+        rows: Properties of each row: `name`, `label`, `group`, `note` and `gflops`, in the order of
+            the table.
 
     Returns:
         Each row with `scores[reference][source or "all"][score]` as a `Summary` dictionary,
@@ -76,7 +76,7 @@ def _number(value: float) -> float | None:
 def describe(
     lines: pd.DataFrame, clips: Sequence[Mapping[str, Any]], **options: Any
 ) -> dict[str, Any]:
-    """The protocol of a run: what was scored, how, and with which versions.
+    """Describes the protocol of a run: the clips, the method and the versions.
 
     Args:
         lines: The lines of scores.
@@ -113,4 +113,4 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"  # run from a checkout
+        return "not installed"  # The code runs from a checkout.

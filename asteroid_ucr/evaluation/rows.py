@@ -1,4 +1,4 @@
-"""Rows of an evaluation: the interface, and all rows that need no trained model."""
+"""Rows of an evaluation: the interface, and all rows that do not need a trained model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUPS = {
     "unsupervised": "Other methods trained on mixtures alone",
     "ours": "Trained on mixtures alone",
     "published": "Published outputs",
-    "ceiling": "Ceilings (they know the truth)",
+    "ceiling": "Ceilings (they use the true stems)",
 }
 
 _SHARED = "to drums (else to the first source), the rest shared by the others"
@@ -36,34 +36,34 @@ _CLASSICAL = (
         "repet_sim",
         "REPET-SIM",
         classical.repet_sim_masks,
-        f"median over similar frames: what stands out from it {_SHARED}",
+        f"median over similar frames: the difference from it goes {_SHARED}",
     ),
     (
         "ft2d",
         "FT2D",
         classical.ft2d_masks,
-        f"peaks of the spectrogram's 2-D Fourier transform: what stands out from them {_SHARED}",
+        f"peaks of the 2-D Fourier transform of the spectrogram: the rest goes {_SHARED}",
     ),
     (
         "rpca",
         "rPCA",
         classical.rpca_masks,
-        f"robust PCA of the spectrogram: the sparse part {_SHARED}",
+        f"robust PCA of the spectrogram: the sparse part goes {_SHARED}",
     ),
     (
         "nmf",
         "NMF, clustered",
         nmf_masks,
         "NMF components, clustered by the flatness of their spectra and the sustain of their "
-        "gains: the flattest cluster to drums (else to the first source), the lowest one to bass, "
-        "the rest shared by the others",
+        "gains: the flattest cluster goes to drums (else to the first source), the lowest one to "
+        "bass, the rest shared by the others",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the results: a named function from clips to estimates.
+    """A row of the results: a named function from clips to estimates.
 
     Attributes:
         name: Identifier in files, such as "hpss".
@@ -95,14 +95,10 @@ class Row:
             raise ValueError(f"group {self.group!r} is not one of {', '.join(GROUPS)}")
 
     def about(self) -> dict[str, Any]:
-        """What the results say of the row besides its scores."""
-        return {
-            "name": self.name,
-            "label": self.label,
-            "group": self.group,
-            "note": self.note,
-            "gflops": None if self.gflops is None else self.gflops(),
-        }
+        """The properties of the row that the results contain besides its scores."""
+        names = ("name", "label", "group", "note")
+        gflops = None if self.gflops is None else self.gflops()
+        return {name: getattr(self, name) for name in names} | {"gflops": gflops}
 
 
 def masked(clip: Clip, masks: Tensor) -> Tensor:
@@ -113,16 +109,16 @@ def masked(clip: Clip, masks: Tensor) -> Tensor:
 def mask_row(
     name: str, label: str, group: str, masks: Callable[[Clip], Tensor], note: str = ""
 ) -> Row:
-    """A row whose estimates are the mixture through soft masks."""
+    """A row whose estimates are soft masks applied to the mixture."""
     return Row(name, label, group, lambda c: masked(c, masks(c)), note=note, masks=masks)
 
 
 def fixed_rows(validation: Sequence[Clip], codec: Codec | None) -> tuple[list[Row], list[Row]]:
-    """The rows of every evaluation that need no trained model.
+    """The rows of every evaluation that do not need a trained model.
 
     Args:
         validation: Clips that the static equaliser is fitted on; without clips it is left out.
-        codec: Codec of the ceilings that know the latents; None leaves them out.
+        codec: Codec of the ceilings that use true latents; None leaves them out.
 
     Returns:
         Floors and classical methods, which come before the trained models in the tables, and
@@ -136,25 +132,24 @@ def fixed_rows(validation: Sequence[Clip], codec: Codec | None) -> tuple[list[Ro
 
 
 def mixture_row() -> Row:
-    """The mixture, divided by the number of sources, as the estimate of each.
+    """The mixture, divided by the number of sources, as the estimate of each source.
 
-    Scale-invariant scores do not depend on the division, but BSS-eval's SDR and ISR do: the
-    estimates have to add up to the mixture.
+    Scale-invariant scores do not depend on the division, but SDR and ISR of BSS-eval do.
     """
     return Row(
         "mixture",
         "Mixture",
         "floor",
         lambda clip: clip.mixture.expand_as(clip.references) / len(clip.sources),
-        note="the mixture itself as the estimate of every source: doing nothing",
+        note="the mixture itself as the estimate of every source",
     )
 
 
 def static_eq_row(validation: Iterable[Clip]) -> Row:
-    """One fixed filter per source: at each frequency, its share of the energy on validation clips.
+    """One fixed filter per source: its share of the energy of validation clips at each frequency.
 
     It is the best possible band split (the Wiener filter of stationary sources) and is fitted with
-    labels. A separator that does not exceed it has learnt no more than a band split.
+    labels. A separator that does not exceed it has learnt only a band split.
 
     Raises:
         UserError: If there are no validation clips.
@@ -174,24 +169,24 @@ def static_eq_row(validation: Iterable[Clip]) -> Row:
 
 def classical_rows() -> list[Row]:
     """HPSS, and the methods of `asteroid_ucr.baselines` that give masks."""
-    note = f"median filtering: the percussive part {_SHARED}"
+    note = f"median filtering: the percussive part goes {_SHARED}"
     hpss = Row("hpss", "HPSS", "classical", _on_clip(classical.separate_hpss), note)
     return [hpss, *(mask_row(n, t, "classical", _on_clip(m), note) for n, t, m, note in _CLASSICAL)]
 
 
 def oracle_wiener_row() -> Row:
-    """The mixture through the Wiener masks of the true sources: the ceiling of soft masks."""
+    """Wiener masks of the true sources on the mixture: the ceiling of soft masks."""
     return mask_row(
         "oracle_wiener",
         "Oracle mask",
         "ceiling",
         lambda clip: wiener_masks(_power(clip)),
-        note="Wiener masks from the true sources' spectrograms: the most that such masks can do",
+        note="Wiener masks from the spectrograms of the true sources: the limit of such masks",
     )
 
 
 def oracle_codec_mask_row(codec: Codec) -> Row:
-    """Masks from the true sources' spectrograms as seen through the codec."""
+    """Masks from the spectrograms of the true sources that the codec represents."""
 
     def masks(clip: Clip) -> Tensor:
         latents = _encode(codec, clip.references * level_gain(clip.mixture))
@@ -202,7 +197,7 @@ def oracle_codec_mask_row(codec: Codec) -> Row:
         f"Oracle mask through {codec.name}",
         "ceiling",
         masks,
-        note="masks from the true sources' codec latents: the ceiling of perfect latents, refined",
+        note="masks from codec latents of the true sources: the limit of perfect latents, refined",
     )
 
 
@@ -221,7 +216,7 @@ def codec_roundtrip_row(codec: Codec) -> Row:
         "ceiling",
         lambda clip: codec_roundtrip(clip, codec),
         note="the true sources, encoded and decoded: the ceiling of perfect latents, unrefined"
-        + ("; the decoder makes the phase up, so only LSD means something" * codec.has_power),
+        + ("; the decoder estimates the phase, so only LSD is meaningful" * codec.has_power),
     )
 
 

@@ -1,7 +1,7 @@
 """Scores of one clip's estimates against its references.
 
-Every score is in dB and one per source. What cannot be scored is NaN, never left out: a reference
-that is silent, or one that sounds alone, since there is then nothing to separate it from.
+Every score is in dB, one per source. The scores of a reference that is silent, or that sounds alone
+and so does not need separation, are NaN.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from asteroid_ucr.masking import MASK_RATE, stft
 
-# −60 dBFS RMS: below the noise floor of 16-bit music material, above dither and codec hiss.
+# RMS level below the noise floor of 16-bit music, and above dither and codec hiss.
 SILENCE_DBFS = -60.0
-# Scores are limited to this range: a perfect estimate's infinity would swallow every mean.
+# Scores are limited to ±100 dB, since an infinite score would make every mean infinite.
 LIMIT_DB = 100.0
 LSD_RANGE_DB = 80.0
 BSS_SECONDS, BSS_HOP = 3.5, 1.5
@@ -32,35 +32,35 @@ SCORES = (*SI_SCORES, "si_sdri", "si_sdr_permuted", *BSS_SCORES, "lsd", "residue
 
 
 def level_dbfs(wav: Tensor) -> Tensor:
-    """RMS level of `(..., time)` in dB of a full-scale square wave's; −200 at digital zero."""
+    """RMS level of `(..., time)` in dB relative to a full-scale square wave; −200 for zeros."""
     return 10 * torch.log10(wav.double().square().mean(-1).clamp(min=1e-20))
 
 
 def silent(references: Tensor, threshold: float = SILENCE_DBFS) -> Tensor:
-    """Which references `(..., time)` have an RMS level below `threshold` dBFS."""
+    """Whether each reference `(..., time)` has an RMS level below `threshold` dBFS."""
     return level_dbfs(references) < threshold
 
 
 def scorable(references: Tensor, threshold: float = SILENCE_DBFS) -> Tensor:
-    """Which of the references `(n_src, time)` sound while another one sounds too."""
+    """Whether each reference `(n_src, time)` sounds together with another one."""
     active = ~silent(references, threshold)
     return active & (active.sum() > 1)
 
 
 def si_scores(references: Tensor, estimates: Tensor) -> dict[str, Tensor]:
-    """Scale-invariant SDR, SIR and SAR (Le Roux et al. 2019), by `fast_bss_eval`.
+    """Computes scale-invariant SDR, SIR and SAR (Le Roux et al. 2019) with `fast_bss_eval`.
 
-    The signals' means are not removed, as in Slakh's published results. An estimate of exactly
-    zero explains nothing of its reference: it scores −100 dB, the lower limit.
+    The means of the signals are not removed, as in the published results on Slakh. An estimate of
+    zeros scores −100 dB, the lower limit.
 
     Args:
-        references: `(n_src, time)`, none of them silent.
-        estimates: `(n_src, time)`; estimate k belongs to reference k.
+        references: True sources `(n_src, time)`, none of them silent.
+        estimates: Estimates `(n_src, time)`; estimate k belongs to reference k.
 
     Returns:
         `si_sdr`, `si_sir` and `si_sar`, `(n_src,)` each, in dB, within ±100.
     """
-    # In float32 the projections' rounding limits high scores to some 70 dB.
+    # In float32, rounding of the projections would limit scores to about 70 dB.
     values = fast_bss_eval.si_bss_eval_sources(
         references.double(), estimates.double(), compute_permutation=False, clamp_db=LIMIT_DB
     )
@@ -68,16 +68,13 @@ def si_scores(references: Tensor, estimates: Tensor) -> dict[str, Tensor]:
 
 
 def si_sdr_matrix(references: Tensor, estimates: Tensor) -> Tensor:
-    """Scale-invariant SDR of every estimate against every reference.
+    """Scale-invariant SDR of every pair, `(n_ref, n_est)` in dB, within ±100.
 
     Args:
-        references: `(n_ref, time)`.
-        estimates: `(n_est, time)`.
-
-    Returns:
-        `(n_ref, n_est)` in dB, within ±100.
+        references: True sources `(n_ref, time)`.
+        estimates: Estimates `(n_est, time)`.
     """
-    # The function of the name `si_sdr` would look for the best permutation by itself.
+    # The function `fast_bss_eval.si_sdr` would search for the best permutation.
     return -fast_bss_eval.si_sdr_loss(
         estimates.double(), references.double(), pairwise=True, clamp_db=LIMIT_DB
     )
@@ -93,40 +90,39 @@ def permuted_si_sdr(references: Tensor, estimates: Tensor) -> Tensor:
 
 @cache
 def _museval_metrics() -> ModuleType:
-    """The file `metrics.py` of museval, without museval.
+    """Loads the file `metrics.py` of museval without importing the package.
 
-    Importing the package imports stempeg, which fails unless ffmpeg and ffprobe are installed, for
-    reading files that are not needed here. The metrics are one file that needs numpy and scipy
-    only, so that file alone is loaded; `find_spec` locates the package without importing it.
+    The package imports stempeg, which fails unless ffmpeg and ffprobe are installed. The metrics
+    need neither: they are one file that uses numpy and scipy only.
     """
     package = importlib.util.find_spec("museval")
     if package is None or not package.submodule_search_locations:
-        raise ImportError("museval is not installed: pip install museval")
+        raise ImportError("museval is not installed: pip install museval.")
     path = Path(next(iter(package.submodule_search_locations))) / "metrics.py"
     spec = importlib.util.spec_from_file_location("_museval_metrics", path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be loaded: reinstall museval")
+        raise ImportError(f"{path} cannot be loaded: reinstall museval.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def bss_scores(references: Tensor, estimates: Tensor, sample_rate: int) -> dict[str, Tensor]:
-    """BSS-eval v4 SDR, ISR, SIR and SAR (Stöter et al. 2018), by museval.
+    """Computes SDR, ISR, SIR and SAR of BSS-eval v4 (Stöter et al. 2018) with museval.
 
-    Windows of 3.5 s every 1.5 s, distortion filters of 512 taps fitted on the whole clip, median
-    over the windows that have a score (those in which a signal is all zero have none).
+    Windows have 3.5 s, every 1.5 s; distortion filters of 512 taps are fitted to the whole clip. A
+    score is the median over the windows in which no signal is all zero.
 
     Args:
-        references: `(n_src, time)`, none of them silent.
-        estimates: `(n_src, time)`, none of them all zero.
-        sample_rate: in Hz.
+        references: True sources `(n_src, time)`, none of them silent.
+        estimates: Estimates `(n_src, time)`, none of them all zero.
+        sample_rate: Sample rate in Hz.
 
     Returns:
         `sdr`, `isr`, `sir` and `sar`, `(n_src,)` each, in dB, within ±100.
 
     Raises:
-        ValueError: if a signal is all zero.
+        ValueError: If a signal is all zero.
     """
     *values, _ = _museval_metrics().bss_eval(
         references.double().numpy()[..., None],
@@ -147,18 +143,18 @@ def bss_scores(references: Tensor, estimates: Tensor, sample_rate: int) -> dict[
 def log_spectral_distance(
     references: Tensor, estimates: Tensor, sample_rate: int = MASK_RATE
 ) -> Tensor:
-    """Log-spectral distance in dB.
+    """Computes the log-spectral distance in dB.
 
-    Per frame, the root mean square over frequency of the difference between the two log power
-    spectra, 10·log10(P + floor); then the mean over frames. The spectra are those of the mask grid
-    (85 ms Hann windows every 13 ms); the floor lies 80 dB below the reference's loudest bin, so
-    that differences in what cannot be heard do not count. The estimate is first scaled to the
-    reference's energy: like SI-SDR, the distance does not depend on its gain.
+    The distance of a frame is the root mean square over frequency of the difference between the two
+    log power spectra, 10·log10(P + floor); the result is the mean over frames. The spectra are
+    those of the mask grid (85 ms Hann windows every 13 ms). The floor lies 80 dB below the loudest
+    bin of the reference, so that inaudible differences do not count. The estimate is first scaled
+    to the energy of the reference, so that the distance does not depend on its gain.
 
     Args:
-        references: `(n_src, time)`, not silent.
-        estimates: `(n_src, time)`.
-        sample_rate: in Hz.
+        references: True sources `(n_src, time)`, not silent.
+        estimates: Estimates `(n_src, time)`.
+        sample_rate: Sample rate in Hz.
 
     Returns:
         `(n_src,)`, zero for estimates proportional to their references.
@@ -179,23 +175,23 @@ def score_clip(
     active: Tensor | None = None,
     bss_eval: bool = True,
 ) -> dict[str, Tensor]:
-    """All the scores of one clip.
+    """Computes all scores of one clip.
 
     Args:
-        references: `(n_src, time)`.
-        estimates: `(n_src, time)`; estimate k belongs to reference k.
-        mixture: `(time,)`, for the improvement over it.
-        sample_rate: in Hz.
-        active: `(n_src,)`, which references are not silent; by default those above −60 dBFS.
-        bss_eval: compute museval's scores too, which take most of the time.
+        references: True sources `(n_src, time)`.
+        estimates: Estimates `(n_src, time)`; estimate k belongs to reference k.
+        mixture: Mixture `(time,)`, for the improvement over it.
+        sample_rate: Sample rate in Hz.
+        active: Which references are not silent, `(n_src,)`; by default those above −60 dBFS.
+        bss_eval: Whether to compute the scores of museval too, which take most of the time.
 
     Returns:
-        For every name of `SCORES`, `(n_src,)` float64. Where a reference is silent or sounds alone
-        everything is NaN but `residue_dbfs`: the level of the estimate where its reference is
-        silent, which is NaN where the reference sounds.
+        A float64 tensor `(n_src,)` for every name of `SCORES`. Scores of references that are silent
+        or sound alone are NaN. `residue_dbfs` is the level of the estimate of a silent reference,
+        and NaN for the others.
 
     Raises:
-        ValueError: if shapes differ, or an estimate is not finite.
+        ValueError: If shapes differ, or an estimate is not finite.
     """
     if references.shape != estimates.shape:
         raise ValueError(
@@ -208,15 +204,15 @@ def score_clip(
     scores["residue_dbfs"][~active] = level_dbfs(estimates)[~active]
     if active.sum() < 2:
         return scores
-    # A silent reference would make the projections onto all references singular.
+    # A silent reference would make the projection onto all references singular.
     truth, guess = references[active], estimates[active]
     found = si_scores(truth, guess)
     found["si_sdri"] = found["si_sdr"] - si_sdr_matrix(truth, mixture[None])[:, 0]
     found["si_sdr_permuted"] = permuted_si_sdr(truth, estimates)
     found["lsd"] = log_spectral_distance(truth, guess, sample_rate)
     if bss_eval:
-        # museval refuses estimates of exactly zero. The others do not depend on what stands in for
-        # them; their own SDR, of nothing, is the distance to the reference: 0 dB.
+        # museval refuses estimates of zeros. Their references take their place, which does not
+        # change the scores of the others. The SDR of an estimate of zeros is 0 dB.
         zero = (guess == 0).all(-1)
         bss = bss_scores(truth, torch.where(zero[:, None], truth, guess), sample_rate)
         found |= {name: torch.where(zero, torch.nan, values) for name, values in bss.items()}

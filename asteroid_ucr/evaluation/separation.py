@@ -1,8 +1,7 @@
-"""Scores models, baselines, floors and ceilings on the same clips, and writes the numbers."""
+"""Scores models, baselines, floors and ceilings on the same clips, and writes the results."""
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -28,22 +27,17 @@ from asteroid_ucr.evaluation.scores import SCORES, score_clip, silent
 from asteroid_ucr.evaluation.statistics import frequency_share
 from asteroid_ucr.masking import MASK_RATE, stft
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.atomic import atomic_path, make_folder, write_json
 from asteroid_ucr.utils.audio import write_audio
 from asteroid_ucr.utils.errors import UserError
 
 METRICS_CSV, METRICS_JSON, EXAMPLES = "all_metrics.csv", "final_metrics.json", "examples"
 
-Line = dict[str, Any]
-
 
 def assign_runs(
-    exp_dir: str | Path,
-    runs: Sequence[str],
-    validation: Sequence[Clip],
-    **options: Any,
+    exp_dir: str | Path, runs: Sequence[str], validation: Sequence[Clip], **options: Any
 ) -> dict[str, UCRSeparator]:
-    """Fits the assignment of components to sources of training runs, and chooses the best run.
+    """Fits the assignment of components to sources for training runs, and chooses the best run.
 
     Each run's `best_model.pth` is rewritten with the assignment in its weights. The run with the
     highest validation SI-SDR is copied to `exp_dir/best_model.pth`.
@@ -51,7 +45,7 @@ def assign_runs(
     Args:
         exp_dir: Folder of the experiment, which holds the runs' folders.
         runs: Names of their folders.
-        validation: Validation clips, whose sources are the models'.
+        validation: Validation clips with the sources of the models.
         **options: Arguments for `UCRSeparator.from_pretrained`, such as `codec_dir`.
 
     Returns:
@@ -78,10 +72,7 @@ def assign_components(model: UCRSeparator, validation: Iterable[Clip]) -> Assign
 
     Args:
         model: The model, which is changed.
-        validation: Clips whose sources are the model's.
-
-    Returns:
-        The assignment, with its score and its margin over the next best one.
+        validation: Clips with the sources of the model.
     """
     assignment = fit_assignment(validation, model_rows(model, steps=[1])[0].separate)
     model.assign(assignment.order)
@@ -169,8 +160,7 @@ def evaluate(
     }
     with atomic_path(folder / METRICS_CSV) as temporary:
         lines.to_csv(temporary, index=False, float_format="%.6g")
-    with atomic_path(folder / METRICS_JSON) as temporary:
-        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    write_json(folder / METRICS_JSON, results)
     return results
 
 
@@ -184,26 +174,18 @@ def _check_sources(label: str, model: UCRSeparator, clip: Clip) -> None:
 
 @dataclass
 class Estimates:
-    """The estimates `(n_src, time)` of a row for a clip, or the error that it raised.
-
-    Attributes:
-        row: The row.
-        wavs: The estimates; None after an error.
-        share: R² of the masks, `(n_src,)`; NaN for rows without masks.
-        seconds: Time that separation took.
-        error: Text of the error, or nothing.
-    """
+    """The estimates of a row for a clip, or the error that it raised."""
 
     row: Row
-    wavs: Tensor | None
-    share: Tensor
-    seconds: float
+    wavs: Tensor | None  # The estimates `(n_src, time)`; None after an error.
+    share: Tensor  # R² of the masks, `(n_src,)`; NaN for rows without masks.
+    seconds: float  # Duration of the separation.
     error: str = ""
 
 
 @torch.no_grad()
 def run_row(row: Row, clip: Clip) -> Estimates:
-    """Separates a clip; an exception becomes part of the result, so that no clip is dropped."""
+    """Separates a clip; an exception is recorded as the result, so that no clip is dropped."""
     start, error = time.perf_counter(), ""
     share, wavs = torch.full((len(clip.sources),), math.nan), None
     try:
@@ -216,7 +198,7 @@ def run_row(row: Row, clip: Clip) -> Estimates:
         if wavs.shape != clip.references.shape:
             found, wavs = tuple(wavs.shape), None
             raise ValueError(f"estimates are {found}, references {tuple(clip.references.shape)}")
-    except Exception as raised:  # whatever a separator raises is this clip's result
+    except Exception as raised:  # Any exception of a separator is the result of this clip.
         error = f"{type(raised).__name__}: {raised}"
     return Estimates(row, wavs, share, time.perf_counter() - start, error)
 
@@ -229,18 +211,18 @@ def score_rows(
     workers: int = -1,
     on_clip: Any = None,
 ) -> pd.DataFrame:
-    """Separates every clip by every row and scores it.
+    """Separates every clip with every row and scores the estimates.
 
-    Separation runs in this process, so that models stay on their device; scoring, which takes most
-    of the time, runs in `workers` processes beside it.
+    Separation runs in this process, so that models stay on their device. Scoring, which takes most
+    of the time, runs in `workers` processes at the same time.
 
     Args:
         rows: The rows to compare.
-        clips: Clips, read one at a time, so that a test set need not fit into memory.
-        codec: Codec of further references, the decoded true sources.
-        bss_eval: Whether to compute museval's scores.
+        clips: Clips, read one at a time, so that a test set does not have to fit into memory.
+        codec: Codec whose decoded true sources are a second kind of references.
+        bss_eval: Whether to compute the scores of museval.
         workers: Number of processes; −1 takes one per core, 1 scores in this process.
-        on_clip: Function that is called with each clip and the list of its `Estimates`.
+        on_clip: Function to call with each clip and the list of its `Estimates`.
 
     Returns:
         One line per row, clip, source and kind of reference, in the order of rows and clips.
@@ -259,8 +241,8 @@ def score_rows(
                 for kind, wavs in references.items():
                     yield delayed(_score)(*_job(estimates, clip, kind, wavs), bss_eval)
 
-    # One BLAS thread per process, or museval's solvers would compete for the cores. Arrays are
-    # sent as they are: as memory maps they could not be written to, which torch warns about.
+    # With more BLAS threads per process, the solvers of museval would compete for the cores. Memory
+    # maps are off, because torch warns about arrays that are not writable.
     with parallel_config("loky", n_jobs=workers, max_nbytes=None, inner_max_num_threads=1):
         scored = Parallel(return_as="generator")(jobs())
         lines = pd.DataFrame([line for part in scored for line in part])
@@ -273,7 +255,7 @@ def score_rows(
 
 
 def _job(estimates: Estimates, clip: Clip, kind: str, references: Tensor) -> tuple[Any, ...]:
-    """Arguments of `_score`: arrays, and what its lines have in common."""
+    """Arguments of `_score`: arrays, and the columns that its lines share."""
     row = estimates.row
     shared = {
         "row": row.name,
@@ -286,14 +268,14 @@ def _job(estimates: Estimates, clip: Clip, kind: str, references: Tensor) -> tup
         "error": estimates.error,
     }
     wavs = None if estimates.wavs is None else estimates.wavs.numpy()
-    # Whether a source is silent is a fact about the true source, not about the decoded one.
+    # A decoded reference is silent where the true source is.
     active, share = ~silent(clip.references).numpy(), estimates.share.numpy()
     arrays = (references.numpy(), wavs, clip.mixture.numpy(), active, share)
     return shared, clip.sources, clip.sample_rate, *arrays
 
 
 def _score(
-    shared: Line,
+    shared: dict[str, Any],
     sources: Sequence[str],
     sample_rate: int,
     references: np.ndarray,
@@ -302,14 +284,14 @@ def _score(
     active: np.ndarray,
     share: np.ndarray,
     bss_eval: bool,
-) -> list[Line]:
-    """`score_clip` for another process: one line per source, with the error if scoring failed."""
+) -> list[dict[str, Any]]:
+    """Scores a clip in another process: one line per source, with the error if scoring failed."""
     scores = {name: torch.full((len(sources),), math.nan) for name in SCORES}
     if wavs is not None:
         arrays = map(torch.from_numpy, (references, wavs, mixture))
         try:
             scores = score_clip(*arrays, sample_rate, torch.from_numpy(active), bss_eval)
-        except Exception as error:  # recorded with the clip, which still counts
+        except Exception as error:  # Recorded with the clip, which still counts.
             shared = {**shared, "error": f"{type(error).__name__}: {error}"}
     return [
         {
@@ -325,7 +307,7 @@ def _score(
 
 
 class _ExampleWriter:
-    """Writes the first clip of each of some tracks in which every source sounds."""
+    """Writes the first clip in which every source sounds, for each of `count` tracks."""
 
     def __init__(self, folder: Path, count: int):
         self.folder, self.count = folder, count
@@ -342,7 +324,7 @@ class _ExampleWriter:
         self._write(place, clip, clip.references)
         rows: dict[str, str] = {}
         for done in estimates:
-            # The mixture is there already; of several runs, the first is heard.
+            # The mixture is already written; of several runs, the first one is used.
             if done.wavs is not None and done.row.name not in {"mixture", *rows}:
                 rows[done.row.name] = done.row.label
                 self._write(place / done.row.name, clip, done.wavs)

@@ -1,4 +1,4 @@
-"""Means with confidence intervals, spread over seeds, and what a mask owes to frequency alone."""
+"""Means with confidence intervals, and the share of a mask that depends on frequency alone."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ INTERVAL_METHOD = (
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean and how well it is known.
+    """A mean and its uncertainty.
 
     Attributes:
-        mean: mean over tracks; NaN where nothing could be scored.
-        half_width: half of the 95 % interval over tracks, NaN with fewer than two tracks.
-        tracks: number of tracks that have a score.
-        clips: number of clips that have a score.
-        runs: number of runs (training or sampling seeds).
-        seed_std: sample standard deviation of the runs' means, NaN for a single run.
+        mean: Mean over tracks; NaN where nothing could be scored.
+        half_width: Half-width of the 95 % interval over tracks; NaN for fewer than two tracks.
+        tracks: Number of tracks that have a score.
+        clips: Number of clips that have a score.
+        runs: Number of runs (training or sampling seeds).
+        seed_std: Sample standard deviation of the means of the runs; NaN for a single run.
     """
 
     mean: float
@@ -39,7 +39,7 @@ class Summary:
     seed_std: float = math.nan
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Plain values for JSON, None for NaN, which JSON lacks."""
+        """Plain values for JSON, with None for NaN."""
         return {
             key: None if isinstance(value, float) and math.isnan(value) else value
             for key, value in asdict(self).items()
@@ -47,11 +47,7 @@ class Summary:
 
 
 def t_half_width(values: Iterable[float], confidence: float = CONFIDENCE) -> float:
-    """Half-width of Student's t confidence interval of the mean of independent `values`.
-
-    Returns:
-        The half-width, NaN with fewer than two values.
-    """
+    """Half-width of Student's t interval of the mean of `values`; NaN for fewer than two."""
     array = np.asarray(list(values), dtype=float)
     if len(array) < 2:
         return math.nan
@@ -60,23 +56,20 @@ def t_half_width(values: Iterable[float], confidence: float = CONFIDENCE) -> flo
 
 
 def summarise(scores: pd.DataFrame, column: str) -> Summary:
-    """Mean of a score, with its interval over tracks and its spread over runs.
+    """Computes the mean of a score, its interval over tracks and its spread over runs.
 
-    Clips of one track are not independent, nor are the sources of one clip or two runs on it: all
-    of them are averaged into one value per track, and the interval is Student's t over the tracks'
-    values. NaN scores are left out.
+    Clips of one track are not independent, nor are the sources of a clip or two runs on it. They
+    are averaged into one value per track, and the interval is Student's t over the tracks. NaN
+    scores are ignored.
 
     Args:
-        scores: lines with the columns `track`, `clip`, `run` (any hashable) and `column`.
-        column: name of the score.
-
-    Returns:
-        The summary, its mean NaN if no line has a score.
+        scores: Lines with the columns `track`, `clip`, `run` (any hashable) and `column`.
+        column: Name of the score.
     """
     scored = scores[scores[column].notna()]
     if scored.empty:
         return Summary(math.nan, math.nan, 0, 0, 0)
-    # Per run and track first: a run with failures weighs no less than the others.
+    # The first mean is per run and track, so that a run with failures has the same weight.
     by_run = scored.groupby(["run", "track"])[column].mean()
     by_track = by_run.groupby("track").mean()
     run_means = by_run.groupby("run").mean()
@@ -91,23 +84,24 @@ def summarise(scores: pd.DataFrame, column: str) -> Summary:
 
 
 def frequency_share(masks: Tensor, power: Tensor) -> Tensor:
-    """The share of the variance of a clip's masks that frequency alone explains: an R².
+    """Computes R², the share of the variance of masks that frequency alone explains.
 
-    For a soft mask m(f, t) and the mixture's energy w(f, t), let m̄ be the mean of m and m̄(f) its
-    mean at each frequency, both weighted with w. Then
+    For a soft mask m(f, t) and the energy of the mixture w(f, t), let m̄ be the mean of m, and m̄(f)
+    its mean at each frequency, both weighted with w. Then
 
         R² = Σ w (m̄(f) − m̄)² / Σ w (m − m̄)².
 
-    No labels enter. A separator that has learnt only a band split, the same filter at all times,
-    has R² = 1; one whose masks follow the notes and beats has a low R². The weights keep empty
-    bins, where any mask will do, from deciding.
+    The measure needs no labels. A separator that has learnt only a band split, the same filter at
+    all times, has R² = 1; one whose masks follow notes and beats has a low R². The weights remove
+    the influence of empty bins, where any mask gives the same result.
 
     Args:
-        masks: `(n_src, freq, frames)`.
-        power: `(freq, frames)`, not negative.
+        masks: Soft masks `(n_src, freq, frames)`.
+        power: Energy of the mixture `(freq, frames)`, not negative.
 
     Returns:
-        `(n_src,)` in [0, 1], NaN where the masks do not vary or the mixture is silent.
+        R² of each mask, `(n_src,)` in [0, 1]; NaN where a mask does not vary or the mixture is
+        silent.
     """
     masks, weight = masks.double(), power.double()
     frames = min(masks.shape[-1], weight.shape[-1])
@@ -117,6 +111,6 @@ def frequency_share(masks: Tensor, power: Tensor) -> Tensor:
     bin_mean = (weight * masks).sum(-1) / per_bin.clamp(min=1e-300)
     explained = (per_bin * (bin_mean - mean[..., 0]).square()).sum(-1)
     total = (weight * (masks - mean).square()).sum((-2, -1))
-    # Rounding makes a constant mask's variance tiny rather than zero.
+    # Because of rounding, the variance of a constant mask is tiny rather than zero.
     varies = total > 1e-12 * weight.sum()
     return torch.where(varies, explained / total, torch.nan)

@@ -12,32 +12,29 @@ from asteroid_ucr.reports.tables import Cell, Table
 
 
 def cost_table(results: Mapping[str, Any]) -> Table:
-    """A row per measurement and a column per network.
+    """A row per measurement and a column per network, from what `run_benchmark` returns."""
+    settings = results["settings"]
+    crops = f"{settings['batch']} × {settings['crop_seconds']:g} s, {settings['training_device']}"
+    columns = {model["label"]: _column(model, crops) for model in results["models"]}
+    return Table(pd.DataFrame(columns))
 
-    Args:
-        results: What `run_benchmark` returns.
-    """
-    models, settings = results["models"], results["settings"]
-    rows: dict[str, list[str]] = {
-        "parameters, million": [str(Cell(m["parameters"] / 1e6)) for m in models],
-        "GFLOP per second of audio": [str(Cell(m["gflops"])) for m in models],
+
+def _column(model: Mapping[str, Any], crops: str) -> dict[str, Cell | str]:
+    """The measurements of one network."""
+    cells: dict[str, Cell | str] = {
+        "parameters, million": Cell(model["parameters"] / 1e6),
+        "GFLOP per second of audio": Cell(model["gflops"]),
     }
-    for title in models[0]["speed"]:
-        speeds = [m["speed"][title] for m in models]
-        rows[f"times real time, {title}"] = [_range(speed) for speed in speeds]
-        rows[f"time relative to ours, {title}"] = [str(Cell(speed["ratio"])) for speed in speeds]
-    for length in models[0]["memory_mib"]:
-        peaks = [m["memory_mib"][length] for m in models]
+    for title, speed in model["speed"].items():
+        cells[f"times real time, {title}"] = _range(speed)
+        cells[f"time relative to ours, {title}"] = Cell(speed["ratio"])
+    for length, peak in model["memory_mib"].items():
         seconds = float(length)
         text = f"{seconds:g} s" if seconds < 60 else f"{seconds / 60:.3g} min"
-        rows[f"peak memory in MiB, {text}"] = [str(Cell(peak, digits=0)) for peak in peaks]
-    crops = f"{settings['batch']} × {settings['crop_seconds']:g} s, {settings['training_device']}"
-    training = [m["training"] for m in models]
-    steps = [str(Cell(speed["steps_per_second"], digits=2)) for speed in training]
-    rows[f"training steps per second, {crops}"] = steps
-    rows["training time relative to ours"] = [str(Cell(speed["ratio"])) for speed in training]
-    labels = [m["label"] for m in models]
-    return Table(pd.DataFrame.from_dict(rows, orient="index", columns=labels))
+        cells[f"peak memory in MiB, {text}"] = Cell(peak, digits=0)
+    speed = model["training"]
+    cells[f"training steps per second, {crops}"] = Cell(speed["steps_per_second"], digits=2)
+    return {**cells, "training time relative to ours": Cell(speed["ratio"])}
 
 
 def _range(speed: Mapping[str, float]) -> str:

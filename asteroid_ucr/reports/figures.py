@@ -1,7 +1,7 @@
 """Charts and spectrograms.
 
-A chart is a matplotlib figure. `save` writes it to a file on white; `inline_svg` makes it an
-element of the report page with the page's colours, so that one drawing serves light and dark.
+A chart is a matplotlib figure. `save` writes it to a file on a white background. `inline_svg` makes
+it an element of the report page that uses the colours of the page, light or dark.
 """
 
 from __future__ import annotations
@@ -255,11 +255,11 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def inline_svg(figure: Figure, name: str) -> str:
-    """Makes a figure an `svg` element that takes its colours and font from the page.
+    """Converts a figure to an `svg` element that uses the colours and font of the page.
 
     Args:
         figure: The figure.
-        name: A name that no other drawing of the page has: it makes the element's ids distinct.
+        name: A unique name, which makes the ids of the element unique within the page.
     """
     figure.patch.set_alpha(0)
     buffer = io.StringIO()
@@ -267,8 +267,7 @@ def inline_svg(figure: Figure, name: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
-    svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r'<svg role="img" \1', svg, count=1)
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r'<svg role="img" \1', svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     for color, variable in _VARIABLES.items():

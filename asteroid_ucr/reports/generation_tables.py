@@ -1,4 +1,4 @@
-"""Tables, sentences and pictures of the evaluation of generation."""
+"""Tables, sentences and figures of the evaluation of generation."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _FIT = {
 _FRECHET_HELP = {
     "FAD∞": "Fréchet audio distance, extrapolated to infinitely many embeddings; lower is better.",
     "95 %": "Bootstrap interval of FAD∞.",
-    "FAD": "Fréchet audio distance with the embeddings that there are.",
-    "embeddings": "Number of embedded windows that are not silent.",
-    "silent": "Number of silent recordings, which are left out.",
+    "FAD": "Fréchet audio distance computed from all embeddings.",
+    "embeddings": "Number of windows with an embedding.",
+    "silent": "Number of silent recordings, which are excluded.",
 }
 
 
@@ -50,7 +50,7 @@ def frechet_table(results: Mapping[str, Any]) -> Table:
 
 
 def fit_table(results: Mapping[str, Any]) -> Table:
-    """How well generated partners fit the stem that was kept, beside true and shuffled ones."""
+    """Fit of generated, true and shuffled partners to the kept stem."""
     entries = results["fit"]
     cells: dict[str, list[Any]] = {
         title: [Cell(e[key]["mean"], e[key]["half_width"], digits=2) for e in entries]
@@ -132,5 +132,5 @@ def draw_generation(results: Mapping[str, Any], folder: str | Path) -> None:
 
 
 def known_curve(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The points of the curve over sampler steps that have a distance."""
+    """The points of the curve over sampler steps whose distance is known."""
     return [point for point in results["curve"] if point.get("infinity") is not None]

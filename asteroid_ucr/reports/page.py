@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page with scores, sounds, pictures and training curves."""
+"""The report: one self-contained HTML page with scores, audio, figures and training curves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import read_audio
 from asteroid_ucr.utils.errors import UserError
 
-# Rows that are in the table, but not worth hearing.
+# Rows that are in the table, but have no audio on the page.
 _UNHEARD = {"oracle_codec_mask"}
 _HEARD_PARTNERS = {
     "kept": "kept stem",
@@ -55,7 +55,7 @@ def write_report(
         out: Name of the page, relative to the folder, or an absolute path.
 
     Returns:
-        The path of the page, which needs no other file and no network.
+        The path of the page, which needs neither other files nor a network.
 
     Raises:
         UserError: If the folder holds no results, or the page cannot be written.
@@ -97,11 +97,12 @@ def _clip_scores(path: Path) -> pd.DataFrame:
 
 
 def _dots(results: Mapping[str, Any], lines: pd.DataFrame, source: str) -> str:
+    """The chart of the scores of all clips for one source."""
     chosen = lines[lines["source"] == source].groupby("row")["si_sdr"]
     scores = {name: values.to_numpy(dtype=float) for name, values in chosen}
     means = {entry["name"]: score_cell(entry, "si_sdr").value for entry in results["rows"]}
     floor = means.get("mixture")
-    # A codec that estimates the phase scores far below the mixture, outside the others' range.
+    # A codec that estimates the phase scores far below the mixture, outside the range of the rest.
     shown = [
         e
         for e in results["rows"]
@@ -135,6 +136,7 @@ def _example(
 def _latents(
     folder: Path, results: Mapping[str, Any], model: UCRSeparator | None
 ) -> dict[str, Any] | None:
+    """Component latents of the first example."""
     if model is None or not results["examples"]:
         return None
     name = results["examples"][0]["name"]
@@ -158,13 +160,13 @@ def _curve(folder: Path, prior: bool) -> str | None:
 
 
 def _joined(logs: list[pd.DataFrame]) -> pd.DataFrame:
-    """Logs of a run, earliest first, each without the steps that the next one repeats."""
+    """Joins the logs of a run, each without the steps that the next one repeats."""
     kept = [log[log["step"] < following["step"].min()] for log, following in pairwise(logs)]
     return pd.concat([*kept, logs[-1]], ignore_index=True)
 
 
 def generation_section(folder: Path) -> dict[str, Any] | None:
-    """What the page shows of `generation.json` and its examples; None without that file."""
+    """Content of the section about generation; None without `generation.json`."""
     if not (folder / "generation.json").is_file():
         return None
     results = json.loads((folder / "generation.json").read_text())

@@ -1,4 +1,4 @@
-"""What the report page plays: sounds with their spectrograms and scores."""
+"""Audio players of the report page, with spectrograms and scores."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ def players(
     top_db: float | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Players of sounds in a folder: `name`, `audio` and `image` as data URIs, and `score`.
+    """Makes players of the sounds in a folder.
 
     Args:
         folder: Folder of the sounds.
         names: File name, without its ending `.wav`, to title.
         top_db: Level of the brightest colour; None takes the loudest of these sounds.
-        scores: File name to SI-SDR in dB, for those that have one.
+        scores: File name to SI-SDR in dB, for the sounds that have a score.
+
+    Returns:
+        For each sound `name`, `audio` and `image` as data URIs, and `score` as text.
 
     Raises:
         UserError: If a sound cannot be read.
@@ -60,7 +63,7 @@ def audio_uri(wav: Tensor, sample_rate: int) -> str:
     """A waveform `(time,)` as a data URI: MP3, or FLAC where libsndfile cannot write MP3."""
     samples, buffer = wav.clamp(-1, 1).numpy(), io.BytesIO()
     if "MP3" in soundfile.available_formats():
-        # About 90 kbit/s for mono at 24 kHz, so that audible artefacts are the separator's.
+        # About 90 kbit/s for mono at 24 kHz, so that the coding adds no audible artefacts.
         kind, how = "mpeg", {"bitrate_mode": "CONSTANT", "compression_level": 0.45}
         soundfile.write(buffer, samples, sample_rate, format="MP3", subtype="MPEG_LAYER_III", **how)
     else:

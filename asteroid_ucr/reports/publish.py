@@ -1,4 +1,4 @@
-"""Asteroid's publishable package: a model with its data, licences, scores and configuration."""
+"""The publishable package of Asteroid: a model with its licences, scores and configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LICENSES = {
 def write_package(exp_dir: str | Path) -> Path:
     """Writes `publish_dir/model.pth`, the input of `asteroid-upload`.
 
-    It has the fields of Asteroid's `save_publishable`, as plain types that `torch.load` accepts.
+    It has the fields of Asteroid's `save_publishable`, as plain types that `torch.load` can read.
 
     Args:
         exp_dir: Folder of an evaluated experiment.

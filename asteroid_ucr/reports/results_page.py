@@ -1,4 +1,4 @@
-"""The results page: tables and plots in Markdown, from evaluations and a benchmark."""
+"""The results page: tables and plots of evaluations and a benchmark, in Markdown."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _section(
 
 
 def cost_points(results: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows that `quality_against_cost` draws: those of known cost, floors and a ceiling."""
+    """The rows that `quality_against_cost` draws: rows with known cost, floors and a ceiling."""
     rows = []
     for entry in results["rows"]:
         cell = score_cell(entry, "si_sdr")
@@ -97,6 +97,7 @@ def cost_points(results: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _benchmark(path: Path) -> dict[str, Any]:
+    """Reads a benchmark and adds its table."""
     try:
         results = json.loads(path.read_text())
         table = cost_table(results)

@@ -1,7 +1,6 @@
 """Tables of separation scores.
 
-The layout of two files is a contract with `evaluation`, which writes them; a change there needs the
-same change here.
+They read two files that `evaluation` writes; a change of their layout there needs a change here.
 
 - `final_metrics.json`: `protocol` describes the measurement, `examples` lists the clips written as
   audio, and `rows` has an entry per row: `name`, `label`, `group`, `note`, `gflops`, `failures`,
@@ -14,7 +13,7 @@ same change here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from asteroid_ucr.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Column:
-    """A score, or a figure beside the scores: its heading and its meaning."""
+    """A score or another measure: its heading and its meaning."""
 
     title: str
     help: str
@@ -59,6 +58,11 @@ COLUMNS = {
         "stems; only for comparison with papers.",
     ),
 }
+_COMPARED = {
+    "static_eq": "a static equaliser",
+    "hpss": "HPSS",
+    "oracle_wiener": "the oracle mask",
+}
 _WIDE = 110  # Characters that the whole table takes in a terminal.
 _ESSENTIAL = ("si_sdr", "si_sir", "si_sar", "sdr", "frequency_r2")
 
@@ -87,10 +91,8 @@ def score_cell(
     """One figure of an aggregated row; R² of "all" sources is the mean over the sources."""
     digits = COLUMNS[column].digits
     if column == "frequency_r2":
-        shares = entry["frequency_r2"]
-        chosen = [shares[source]] if source in shares else list(shares.values())
-        known = [share for share in chosen if share is not None]
-        return Cell(sum(known) / len(known) if known else None, digits=digits)
+        shares = pd.Series(entry["frequency_r2"], dtype=float)
+        return Cell(shares.get(source, shares.mean()), digits=digits)
     summary = entry["scores"].get(reference, {}).get(source, {}).get(column)
     if summary is None:
         return Cell()
@@ -103,7 +105,7 @@ def score_table(
     source: str = "all",
     columns: Iterable[str] = tuple(COLUMNS),
 ) -> Table:
-    """The scores of all rows; columns without a single figure are left out.
+    """The scores of all rows; empty columns are left out.
 
     Args:
         results: What `final_metrics.json` holds.
@@ -115,7 +117,7 @@ def score_table(
     cells = {
         COLUMNS[key].title: [score_cell(entry, key, reference, source) for entry in entries]
         for key in columns
-        if any(score_cell(entry, key, reference).value is not None for entry in entries)
+        if any(pd.notna(score_cell(entry, key, reference).value) for entry in entries)
     }
     return Table(
         pd.DataFrame(cells, index=[entry["label"] for entry in entries]),
@@ -167,10 +169,9 @@ def references(results: Mapping[str, Any]) -> list[str]:
     return [k for k in ("true", "codec") if any(k in e["scores"] for e in results["rows"])]
 
 
-def notes(results: Mapping[str, Any], groups: Iterable[str] = GROUPS) -> list[tuple[str, str]]:
+def notes(results: Mapping[str, Any], groups: Container[str] = GROUPS) -> list[tuple[str, str]]:
     """Label and note of the rows of some groups: what a row is and, if trained, its budget."""
-    chosen = set(groups)
-    return [(e["label"], e["note"]) for e in results["rows"] if e["group"] in chosen]
+    return [(e["label"], e["note"]) for e in results["rows"] if e["group"] in groups]
 
 
 def failures(results: Mapping[str, Any]) -> list[str]:
@@ -183,9 +184,9 @@ def failures(results: Mapping[str, Any]) -> list[str]:
 
 
 def print_results(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints the table against each kind of reference, under its protocol line.
+    """Prints the table against each kind of reference, below its protocol line.
 
-    Only SI-SDR has its interval there, and a narrow terminal gets the most important columns.
+    Only SI-SDR is printed with its interval. A narrow terminal shows the most important columns.
     """
     console = console or Console()
     columns = list(COLUMNS) if console.width >= _WIDE else _ESSENTIAL
@@ -206,27 +207,20 @@ def print_results(results: Mapping[str, Any], console: Console | None = None) ->
 def summary_sentence(results: Mapping[str, Any]) -> str:
     """The result in a sentence: our best row compared with floors and the ceiling."""
     cells = {entry["name"]: score_cell(entry, "si_sdr") for entry in results["rows"]}
-    ours = [
-        entry
-        for entry in results["rows"]
-        if entry["group"] == "ours" and cells[entry["name"]].value is not None
-    ]
+    known = {name: cell for name, cell in cells.items() if cell.value is not None}
+    ours = [e for e in results["rows"] if e["group"] == "ours" and e["name"] in known]
     if not ours:
         return ""
-    entry = max(ours, key=lambda e: cells[e["name"]].value)
-    best, comparisons = cells[entry["name"]], []
-    for name, label in (
-        ("static_eq", "a static equaliser"),
-        ("hpss", "HPSS"),
-        ("oracle_wiener", "the oracle mask"),
-    ):
-        if name in cells and cells[name].value is not None:
-            gap = best.value - cells[name].value
+    entry = max(ours, key=lambda e: known[e["name"]].value)
+    best, comparisons = known[entry["name"]], []
+    for name, label in _COMPARED.items():
+        if name in known:
+            gap = best.value - known[name].value
             comparisons.append(f"{abs(gap):.1f} dB {'above' if gap >= 0 else 'below'} {label}")
     text = f"{entry['label']}: {best} dB SI-SDR on average"
     return f"{text}, {listed(comparisons)}." if comparisons else f"{text}."
 
 
 def listed(words: list[str]) -> str:
-    """Words with commas and "and"."""
+    """Joins words with commas and "and"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,4 +1,4 @@
-"""The one table of this package: rows of figures with intervals, as text, Markdown or HTML."""
+"""Tables of figures with intervals, as text, Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 from rich import table as rich_table
 
-_LARGEST = 99.9  # Scores are limited to 100 dB, which stands for infinity.
+_LARGEST = 99.9  # Scores are limited to 100 dB, which represents infinity.
 TEMPLATES = Environment(
     loader=PackageLoader("asteroid_ucr.reports", "templates"),
     autoescape=lambda name: str(name).endswith(".html"),
@@ -23,14 +23,14 @@ TEMPLATES = Environment(
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure with what is known about its accuracy.
+    """A figure and its uncertainty.
 
     Attributes:
-        value: The figure; None or NaN where nothing could be measured.
+        value: The figure; None or NaN if it could not be measured.
         half_width: Half-width of its 95 % confidence interval.
         seed_std: Standard deviation over seeds.
         digits: Number of decimals to show.
-        limited: Whether a value of 100 or more stands for infinity, as scores in dB do.
+        limited: Whether a value of 100 or more represents infinity, as in scores in dB.
     """
 
     value: float | None = None
@@ -41,7 +41,7 @@ class Cell:
 
     @property
     def figure(self) -> str:
-        """The figure alone, or a dash; the minus sign is as wide as a digit."""
+        """The figure without its interval, with a typographic minus sign; or a dash."""
         if pd.isna(self.value):
             return "–"
         if self.limited and abs(self.value) > _LARGEST:
@@ -78,9 +78,9 @@ class Table:
             their names are the headings of these columns.
         groups: Group of every row, if rows are grouped; the rows of a group are adjacent.
         titles: Titles of the groups, for HTML.
-        notes: What every row is, if there is something to say.
-        help: What the columns mean, by heading.
-        caption: How the figures were measured, in one line.
+        notes: Explanation of every row; empty if there is none.
+        help: Meaning of the columns, by heading.
+        caption: The protocol of the measurement, in one line.
         highlight: Group whose rows are printed in bold.
     """
 
