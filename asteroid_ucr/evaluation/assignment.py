@@ -52,17 +52,16 @@ def fit_assignment(clips: Iterable[Clip], separate: Callable[[Clip], Tensor]) ->
     Raises:
         UserError: If no clip can be scored.
     """
-    matrices, weights = [], []
+    matrices = []
     for clip in clips:
         scored = scorable(clip.references)
         if scored.any():
             # The row of a silent source is ignored; the other rows of its clip count.
             matrix = si_sdr_matrix(clip.references, separate(clip))
-            matrices.append(torch.where(scored[:, None], matrix, 0.0))
-            weights.append(scored[:, None].double())
+            matrices.append(torch.where(scored[:, None], matrix, torch.nan))
     if not matrices:
         raise UserError(_NOTHING_TO_SCORE)
-    mean = torch.stack(matrices).sum(0) / torch.stack(weights).sum(0).clamp(min=1)
+    mean = torch.stack(matrices).nanmean(0).nan_to_num(0.0)
     rows, order = linear_sum_assignment(mean.numpy(), maximize=True)
     score = float(mean[rows, order].mean())
     # Every other assignment lacks at least one of the pairs.
