@@ -40,6 +40,12 @@ COMPOSITIONS: dict[str, Callable[[Tensor, Codec], Tensor]] = {
 }
 
 
+def check_composition(name: str) -> None:
+    """Raises a `UserError` if there is no composition of that name."""
+    if name not in COMPOSITIONS:
+        raise UserError(f"Unknown composition {name!r}: choose one of {', '.join(COMPOSITIONS)}.")
+
+
 def build_composition(name: str, codec: Codec) -> Composition:
     """Returns a composition by its name.
 
@@ -50,8 +56,7 @@ def build_composition(name: str, codec: Codec) -> Composition:
     Raises:
         UserError: If the composition does not exist or does not work with the codec.
     """
-    if name not in COMPOSITIONS:
-        raise UserError(f"Unknown composition {name!r}: choose one of {', '.join(COMPOSITIONS)}.")
+    check_composition(name)
     if name == "power_sum" and not codec.has_power:
         raise UserError(
             f"composition 'power_sum' needs latents that are magnitudes, and those of the codec "

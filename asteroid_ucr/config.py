@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from asteroid_ucr.codecs import Codec, build_codec
+from asteroid_ucr.composition import check_composition
 from asteroid_ucr.data.cache import LatentCache, StemCache
 from asteroid_ucr.data.encode import encode_split, latent_metadata, stem_metadata, store_stems
 from asteroid_ucr.separator import UCRSeparator
@@ -93,6 +94,10 @@ class ModelConfig:
     time_embedding: bool = True
     composition: str = "mean"
     alpha_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown composition at once, not after the caches are open."""
+        check_composition(self.composition)
 
 
 @dataclass

@@ -141,6 +141,7 @@ def evaluate_runs(
 
     Stage 3. Writes the run that is best on the validation split as `best_model.pth`.
     """
+    from asteroid_ucr.base import find_model_file
     from asteroid_ucr.data.clips import slakh_clips
     from asteroid_ucr.evaluation.model_rows import demucs_row, trained_rows
     from asteroid_ucr.evaluation.separation import assign_runs, evaluate
@@ -156,10 +157,15 @@ def evaluate_runs(
         max_clips=settings.max_clips,
         allow_shared_midi=data.allow_shared_midi,
     )
+    # What is missing is named before any audio is read.
+    baselines = _trained_baselines(exp_dir, compare)
+    names = [f"seed{run}" for run in runs]
+    for name in names:
+        find_model_file(exp_dir / name)
     validation = list(clips("validation"))
     local = {"codec_dir": config.codec.dir} if config.codec.dir else {}
-    models = assign_runs(exp_dir, [f"seed{run}" for run in runs], validation, **local)
-    extra = trained_rows(_trained_baselines(exp_dir, compare), data.sources, validation)
+    models = assign_runs(exp_dir, names, validation, **local)
+    extra = trained_rows(baselines, data.sources, validation)
     if pretrained:
         extra.append(demucs_row(pretrained, data.sources))
     results = evaluate(

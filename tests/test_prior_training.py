@@ -227,6 +227,7 @@ def test_rendered_mixtures_have_the_power_of_mixtures(cached, decomposition):
         rendered = rendered + model.codec.to_power(mixed[0]).sum(-1)
     assert torch.allclose(gains, (true / rendered).clamp(1, LARGEST_GAIN), rtol=1e-3)
     # Generation multiplies by them, and nothing else does.
+    model.add_prior(widths=[8], kernel_sizes=[3], frames=64)
     model.render_gain = gains.tolist()
     generator = torch.Generator().manual_seed(0)
     components = torch.rand(1, 2, model.codec.channels, 8, generator=generator) + 0.1
