@@ -83,7 +83,15 @@ class ModelConfig:
     """The decomposition model; see `asteroid_ucr.UCRSeparator`.
 
     Attributes:
+        latent_dim: Channels of each component latent.
+        encoder_widths: Channels of the encoder's levels.
+        denoiser: Network of the denoiser: over time, or over frequency and time.
+        denoiser_widths: Channels of the denoiser's levels.
+        denoiser_kernels: Kernel sizes of its levels.
+        time_embedding: Whether "unet1d" receives α.
         composition: Operator of `asteroid_ucr.composition`: mean, sum or power_sum.
+        alpha_start: Share of the mixture in the blend with noise from which components are
+            rendered.
     """
 
     latent_dim: int = 1
@@ -106,8 +114,8 @@ class TrainingConfig:
 
     Attributes:
         seed: Seed of weights, crops, noise and α.
-        steps: Optimizer steps in all.
-        minutes: Stop after the first epoch that ends beyond this time; null sets no limit.
+        steps: Number of optimizer steps.
+        minutes: Stop after the first epoch that ends later than this; null sets no limit.
         epoch_steps: Optimizer steps between validations, checkpoints and log lines.
         batch_size: Crops per batch and device.
         accumulate: Batches per optimizer step, whose gradients are averaged.
@@ -117,13 +125,13 @@ class TrainingConfig:
         weight_decay: Weight decay of AdamW.
         schedule: Learning rate after the warm-up.
         warmup_steps: Steps over which the learning rate rises linearly.
-        clip_norm: Gradients are scaled down to this norm.
+        clip_norm: Largest norm of the gradients, which are scaled down to it.
         ema_decay: Decay of the averaged weights, which are validated and saved.
         validation_items: Crops per validation, always the same.
-        accelerator: "auto", "cpu" or "gpu", as Lightning names them.
+        accelerator: Lightning's name of the kind of device: "auto", "cpu" or "gpu".
         devices: Number of devices per machine, or "auto".
         num_nodes: Number of machines.
-        strategy: How to distribute over devices, as Lightning names it.
+        strategy: Lightning's name of the way to distribute over devices.
         precision: "auto" is bfloat16 mixed on GPUs that have it, else 32 bit.
     """
 
@@ -155,8 +163,8 @@ class DecompositionTrainingConfig(TrainingConfig):
 
     Attributes:
         init: Trained model of the same shape whose weights to start from.
-        solo_share: Share of each batch that are sums of solos: passages in which one instrument
-            plays alone, found in mixtures, so that the components of their sum are known. 0 is the
+        solo_share: Share of sums of solos in each batch. Solos are passages of mixtures in which
+            one instrument plays alone, so that the components of their sum are known. 0 is the
             paper's training.
         solo_frames: Latent frames of such a sum.
         mask_weight: Weight of errors of the soft masks beside errors of the latents, for sums of
@@ -193,8 +201,8 @@ class GenerationConfig:
     Attributes:
         segment_seconds: Length of the clips.
         max_clips: Most clips of each split, spread over the tracks; null takes all.
-        unconditional: Number of generations from nothing.
-        keep: What accompaniments are given: a stem's audio, its latents in the mixture, or both.
+        unconditional: Number of items that are generated without any input.
+        keep: Input of accompaniments: a stem's audio, its latents in the mixture, or each in turn.
         steps: Steps of the prior's sampler.
         curve: Numbers of steps whose Fréchet distance is plotted; empty for no plot.
         seed: Seed of the first generation; each has the next one.
@@ -296,6 +304,7 @@ def parse_recipe(
 
 
 def _sections(model: type) -> dict[str, type]:
+    """Classes of the sections, by name."""
     return {**get_type_hints(RecipeConfig), "model": model}
 
 

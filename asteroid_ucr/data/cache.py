@@ -79,6 +79,7 @@ _open_environments: WeakValueDictionary[tuple, lmdb.Environment] = WeakValueDict
 
 
 def _open(path: Path, write: bool) -> lmdb.Environment:
+    """Opens a folder's environment, or returns the one that this process has open."""
     key = (os.getpid(), path, write)
     environment = _open_environments.get(key)
     if environment is None:
@@ -164,10 +165,12 @@ class TrackCache:
             raise UserError(f"{cache} is not complete: run stage 1 again.")
 
     def _get(self, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
         with self._lmdb.begin() as transaction:
             return transaction.get(key)
 
     def _put(self, key: bytes, value: bytes) -> None:
+        """Writes a value, and enlarges the database when it is full."""
         while True:
             try:
                 with self._lmdb.begin(write=True) as transaction:

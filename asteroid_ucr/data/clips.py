@@ -23,15 +23,15 @@ class Clip:
     """One mixture and the sources that are in it.
 
     Attributes:
-        name: unique name, such as "Track01876_003".
-        track: what the clip was cut from. Clips of one track are not independent, so the
+        name: Unique name, such as "Track01876_003".
+        track: Song that the clip was cut from. Clips of one track are not independent, so the
             statistics average over them first.
         mixture: `(time,)`, full scale at ±1.
-        references: true sources `(n_src, time)`, in the order of `sources`.
-        sources: names of the sources.
-        sample_rate: in Hz.
-        mix: how the mixture was made: "sum", "paper_mean" or "file" (a recording of its own).
-        folder: the folder that the clip was read from, if it is a folder of its own.
+        references: True sources `(n_src, time)`, in the order of `sources`.
+        sources: Names of the sources.
+        sample_rate: Samples per second.
+        mix: How the mixture was made: "sum", "paper_mean" or "file" (a recording of its own).
+        folder: Folder that the clip was read from, if it has a folder of its own.
     """
 
     name: str
@@ -62,19 +62,19 @@ def slakh_clips(
     """Cuts the tracks of a Slakh2100 tree into consecutive segments that do not overlap.
 
     Segments in which a source is silent are kept: how a separator treats them is part of its
-    quality. Tracks that do not have all the sources are passed over, as is the rest of a track
-    that is shorter than a segment. With `max_clips`, tracks take turns (the first segment of every
+    quality. Tracks that lack a source are left out, as is the end of a track that is shorter than a
+    segment. With `max_clips`, tracks take turns (the first segment of every
     track, then the second, …), so that a few clips still cover many tracks.
 
     Args:
-        root: folder of the tree.
+        root: Folder of the tree.
         split: "train", "validation" or "test".
-        sources: instrument classes, lower-case.
-        seconds: length of a segment.
-        mix: policy that makes the mixture, "sum" or "paper_mean" (see `data.slakh`).
-        max_clips: how many segments to give at most.
-        allow_shared_midi: keep tracks whose MIDI is also in the training split.
-        sample_rate: in Hz.
+        sources: Instrument classes in lower case.
+        seconds: Length of a segment.
+        mix: Policy that makes the mixture, "sum" or "paper_mean" (see `data.slakh`).
+        max_clips: Largest number of segments; None takes all.
+        allow_shared_midi: Keep tracks whose MIDI is also in the training split.
+        sample_rate: Samples per second.
 
     Yields:
         Clips of `round(seconds * sample_rate)` samples.
@@ -84,17 +84,8 @@ def slakh_clips(
     """
     length = round(seconds * sample_rate)
     found = False
-    for track, index in _turns(
-        [
-            track
-            for track in load_tracks(root, split, allow_shared_midi=allow_shared_midi)
-            if all(track.stem_paths(source) for source in sources)
-        ],
-        length,
-        sources,
-        sample_rate,
-        max_clips,
-    ):
+    tracks = load_tracks(root, split, allow_shared_midi, sources)
+    for track, index in _turns(tracks, length, sources, sample_rate, max_clips):
         audio = read_sources(track, sources, sample_rate, mix=mix)
         for start in index:
             span = slice(start * length, (start + 1) * length)
@@ -122,7 +113,7 @@ def _turns(
     sample_rate: int,
     max_clips: int | None,
 ) -> list[tuple[Track, list[int]]]:
-    """Which segments to cut from each track: `(track, segment numbers)`, track by track."""
+    """Tracks and the numbers of the segments to cut from each."""
     counts = []
     for track in tracks:
         # Headers alone tell the length: reading all audio to choose a few clips would be slow.
@@ -146,9 +137,9 @@ def folder_clips(
     `SOURCE_*.wav` do not count.
 
     Args:
-        folder: one clip's folder, or a folder of them.
-        sources: names of the sources, as in the file names.
-        sample_rate: to resample to, in Hz.
+        folder: One clip's folder, or a folder of them.
+        sources: Names of the sources, as in the file names.
+        sample_rate: Rate to resample to, in Hz.
 
     Yields:
         Clips, sorted by name; multi-channel files are averaged to mono.
@@ -195,6 +186,7 @@ def file_for(folder: Path, name: str) -> Path | None:
 
 
 def _read(folder: Path, name: str, sample_rate: int) -> Tensor:
+    """The audio file `name` of a clip's folder, averaged to mono, `(time,)`."""
     path = file_for(folder, name)
     if path is None:
         raise UserError(f"{folder} has no {name}.wav: add it, or choose other sources.")

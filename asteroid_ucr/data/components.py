@@ -12,9 +12,9 @@ from asteroid_ucr.data.cache import LatentCache
 
 
 class ComponentCache:
-    """Reads like a `LatentCache`, and gives component latents instead of the mixture's.
+    """Has the methods of a `LatentCache`, for component latents instead of latents of mixtures.
 
-    They are encoded track by track when the cache is made, and kept in memory: a component latent
+    They are encoded track by track when the object is made, and kept in memory: a component latent
     of the paper's size takes 1 MB per hour of music.
 
     Args:

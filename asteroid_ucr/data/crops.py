@@ -53,10 +53,11 @@ class RandomCrops(Dataset):
         self.starts = lengths[usable] - frames + 1  # possible crops of each track
         self.ends = np.cumsum(self.starts)
         # With cumulative powers, the RMS of any crop takes two look-ups. They need 8 bytes per
-        # source and frame, and the latents 256 per frame.
+        # source and frame; the latents need 256 bytes per frame.
         self.energy = [self._cumulative(track) for track in self.tracks] if min_rms > 0 else []
 
     def _cumulative(self, track: str) -> np.ndarray:
+        """Power of each source, summed up to the start of each frame, `(n_src, frames + 1)`."""
         power = self.cache.power(track).astype(np.float64)
         return np.pad(np.cumsum(power, axis=1), ((0, 0), (1, 0)))
 
@@ -72,6 +73,7 @@ class RandomCrops(Dataset):
         return torch.from_numpy(self.cache.crop(str(self.tracks[track]), start, self.frames))
 
     def _audible(self, track: int, start: int) -> bool:
+        """Whether the RMS of every source in a crop reaches `min_rms`."""
         if self.min_rms <= 0:
             return True
         energy = self.energy[track]
@@ -80,9 +82,9 @@ class RandomCrops(Dataset):
 
 
 class EpochSampler(Sampler[int]):
-    """The numbers of an epoch's items, so that no item returns in a later epoch.
+    """The numbers of an epoch's items, so that no item is used again in a later epoch.
 
-    Lightning calls `set_epoch`. Several processes take turns: each has every n-th number.
+    Lightning calls `set_epoch`. Of `n` processes, each takes every n-th number.
 
     Args:
         items: Items of an epoch for each process, or of all processes together with `repeat`.
@@ -97,6 +99,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def _numbers(self) -> range:
+        """Numbers of this process's items in the current epoch."""
         rank, world = 0, 1
         if dist.is_available() and dist.is_initialized():
             rank, world = dist.get_rank(), dist.get_world_size()

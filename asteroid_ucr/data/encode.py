@@ -112,7 +112,7 @@ def store_stems(
 
 
 class _TrackAudio(Dataset):
-    """Audio of tracks, read by workers while the codec encodes; errors travel as values."""
+    """Audio of tracks, read by workers while the codec encodes; errors are returned as values."""
 
     def __init__(self, tracks: list[Track], sources: Sequence[str], sample_rate: int, mix: str):
         self.tracks, self.sources = tracks, sources
@@ -142,7 +142,7 @@ def _fill(
     allow_shared_midi: bool,
     workers: int,
 ) -> list[str]:
-    """Adds what is missing to a cache, and marks it as complete; see `encode_split`."""
+    """Adds the missing tracks to a cache, and marks it as complete; see `encode_split`."""
     split, sources, mix = cache.metadata.split, cache.metadata.sources, cache.metadata.mix
     tracks = load_tracks(root, split, allow_shared_midi, sources)
     missing = [track for track in tracks if track.name not in cache]

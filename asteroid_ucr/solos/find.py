@@ -96,7 +96,8 @@ def find_solos(
             "the codec 'mel'."
         )
     instruments = list(dict.fromkeys(name for kind in caches for name in kind))
-    if len(instruments) < 3 or set(map(frozenset, caches)) != _pairs(instruments):
+    pairs = set(map(frozenset, combinations(instruments, 2)))
+    if len(instruments) < 3 or set(map(frozenset, caches)) != pairs:
         raise UserError(
             "Solos are found by comparing mixtures of two instruments each: name three or more "
             f"instruments, not {', '.join(instruments)}."
@@ -126,10 +127,6 @@ def find_solos(
     return {name: [table.windows[i] for i in windows] for name, windows in solos.items()}
 
 
-def _pairs(instruments: Sequence[str]) -> set[frozenset[str]]:
-    return {frozenset(pair) for pair in combinations(instruments, 2)}
-
-
 class _Windows:
     """All windows that are not silent, and their features."""
 
@@ -147,9 +144,8 @@ class _Windows:
                         features.append(describe(window))
                         halves.append(number % 2)
         self.features = np.array(features)
-        self.halves = np.array(
-            halves
-        )  # taggers learn one half and judge the other
+        # A tagger is trained on the windows of one half and applied to those of the other.
+        self.halves = np.array(halves)
 
     def of(self, kinds: Sequence[Kind]) -> np.ndarray:
         """Whether each window is of a mixture of one of these kinds."""
@@ -179,6 +175,7 @@ class _Windows:
         return np.array(shares)
 
     def _power(self, index: int) -> Tensor:
+        """Power of a window, `(channels, frames)`."""
         window = self.windows[index]
         latents = self._caches[window.kind].crop(window.track, window.start, WINDOW)
         return self._codec.to_power(torch.from_numpy(latents))
@@ -202,15 +199,11 @@ def _presence(
         has = table.of(table.kinds_with(instrument))
         if learnt.all() or not learnt.any() or has[learnt].all():
             raise UserError("There are too few tracks to find solos in: use six or more.")
+        examples = table.features[learnt], has[learnt]
         if solos:
-            features, labels = _examples(table, instrument, solos, learnt, has, rng)
-        else:
-            features, labels = table.features[learnt], has[learnt]
-        tagger = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=0.02, max_iter=500, class_weight="balanced"),
-        )
-        tagger.fit(features, labels)
+            examples = _examples(table, instrument, solos, learnt, has, rng)
+        regression = LogisticRegression(C=0.02, max_iter=500, class_weight="balanced")
+        tagger = make_pipeline(StandardScaler(), regression).fit(*examples)
         probability[~learnt] = tagger.predict_proba(table.features[~learnt])[:, 1]
     return probability
 
@@ -226,6 +219,7 @@ def _examples(
     """Features and labels of windows without an instrument, and with its solos added to them."""
 
     def drawn(name: str, draws: int) -> np.ndarray:
+        """Random solos of an instrument from the half that is used for training."""
         found = solos[name][learnt[solos[name]]]
         if not len(found):
             raise UserError(f"Too few passages of {name} alone were found: use more tracks.")

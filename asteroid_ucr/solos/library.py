@@ -6,7 +6,6 @@ Layout: `DIR/<instrument>/<track>_<first frame>.flac`, 24 kHz mono, at the train
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from torch import Tensor
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.solos.find import WINDOW, Window
-from asteroid_ucr.utils.atomic import atomic_path, make_folder
+from asteroid_ucr.utils.atomic import make_folder, write_json
 from asteroid_ucr.utils.audio import level_gain, write_audio
 from asteroid_ucr.utils.errors import UserError
 
@@ -51,14 +50,13 @@ def write_solos(
     Raises:
         UserError: If the folder exists, or a track cannot be read.
     """
-    path = _new(path)
     kinds = {window.kind for windows in solos.values() for window in windows}
     tracks = {
         kind: {track.name: track for track in load_tracks(root, "train", allow_shared_midi, kind)}
         for kind in kinds
     }
     counts = {}
-    with _whole(path) as scratch:
+    with _whole(Path(path)) as scratch:
         for instrument, windows in solos.items():
             ordered = sorted(windows, key=lambda w: (w.kind, w.track, w.start))
             songs = [(k, list(found)) for k, found in groupby(ordered, lambda w: (w.kind, w.track))]
@@ -68,8 +66,8 @@ def write_solos(
                 mixture = mixture * level_gain(mixture)
                 for start, end in _passages([w.start for w in found]):
                     passage = mixture[start * MASK_HOP : end * MASK_HOP]
-                    _write(scratch / instrument, f"{name}_{start}", passage)
-        _record(scratch, {**(record or {}), "found": counts})
+                    write_passage(scratch / instrument / f"{name}_{start}.flac", passage)
+        write_json(scratch / RECORD, {**(record or {}), "found": counts})
 
 
 def write_stems(
@@ -93,20 +91,19 @@ def write_stems(
     Raises:
         UserError: If the folder exists, or a track cannot be read.
     """
-    path, passages = _new(path), 0
-    with _whole(path) as scratch:
+    passages, length = 0, WINDOW * MASK_HOP
+    with _whole(Path(path)) as scratch:
         for track in load_tracks(root, "train", allow_shared_midi, instruments):
             audio = read_sources(track, instruments, MASK_RATE, mix)
             stems = audio.references * level_gain(audio.mixture)
-            for start in range(
-                0, stems.shape[-1] - WINDOW * MASK_HOP, int(every_seconds * MASK_RATE)
-            ):
+            for start in range(0, stems.shape[-1] - length, int(every_seconds * MASK_RATE)):
+                name = f"{track.name}_{start // MASK_HOP}.flac"
                 for instrument, stem in zip(instruments, stems, strict=True):
-                    passage = stem[start : start + WINDOW * MASK_HOP]
+                    passage = stem[start : start + length]
                     if passage.square().mean() > _SILENCE:
-                        _write(scratch / instrument, f"{track.name}_{start // MASK_HOP}", passage)
+                        write_passage(scratch / instrument / name, passage)
                         passages += 1
-        _record(scratch, {"stems": list(instruments), "passages": passages})
+        write_json(scratch / RECORD, {"stems": list(instruments), "passages": passages})
 
 
 @dataclass(frozen=True)
@@ -138,26 +135,28 @@ def read_solos(path: str | Path, instruments: Sequence[str]) -> list[list[Passag
         found = []
         for file in files:
             about = sf.info(file)
-            length = about.frames
-            if about.samplerate != MASK_RATE or about.channels != 1 or length < WINDOW * MASK_HOP:
+            mono = (about.samplerate, about.channels) == (MASK_RATE, 1)
+            if not mono or about.frames < WINDOW * MASK_HOP:
                 raise UserError(
                     f"{file} is not {WINDOW * MASK_HOP} mono samples or more at {MASK_RATE} Hz: "
                     "remove it."
                 )
-            found.append(Passage(file, length))
+            found.append(Passage(file, about.frames))
         passages.append(found)
     return passages
 
 
-def _new(path: str | Path) -> Path:
-    if Path(path).exists():
-        raise UserError(f"{path} exists: remove it, or name another folder for the solos.")
-    return Path(path)
+def write_passage(path: Path, passage: Tensor) -> None:
+    """Writes a mono passage at 24 kHz, scaled down if it exceeds full scale, the limit of FLAC."""
+    make_folder(path.parent)
+    write_audio(path, passage / passage.abs().max().clamp(min=1.0), MASK_RATE)
 
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A folder to fill, renamed to `path` when it is complete."""
+    """A folder to fill, which is renamed to `path` when it is complete; `path` must be new."""
+    if path.exists():
+        raise UserError(f"{path} exists: remove it, or name another folder for the solos.")
     make_folder(path.parent)
     scratch = path.with_name(f".{path.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -166,18 +165,8 @@ def _whole(path: Path) -> Iterator[Path]:
     scratch.rename(path)
 
 
-def _write(folder: Path, name: str, passage: Tensor) -> None:
-    peak = passage.abs().max().clamp(min=1.0)  # flac holds no more than full scale
-    write_audio(make_folder(folder) / f"{name}.flac", passage / peak, MASK_RATE)
-
-
-def _record(folder: Path, facts: Mapping[str, Any]) -> None:
-    with atomic_path(folder / RECORD) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n")
-
-
 def _passages(starts: Sequence[int]) -> list[tuple[int, int]]:
-    """Windows that overlap or touch, joined: first frame and end."""
+    """First and last frame of each group of windows that overlap or touch."""
     joined: list[tuple[int, int]] = []
     for start in sorted(starts):
         if joined and start <= joined[-1][1]:

@@ -23,11 +23,11 @@ def solo_loss(
     sums, components = solos[:, 0], solos[:, 1:]
     noise = torch.randn(sums.shape, generator=generator).to(solos)
     alpha = torch.rand(len(solos), generator=generator)
-    # Half of the items are spent on the blend that separation starts from.
+    # Half of the items use the blend that separation starts from.
     starts = torch.rand(len(solos), generator=generator) < 0.5
     alpha = torch.where(starts, model.alpha_start, alpha).to(solos)
     loss, estimates = model.decomposition.component_loss(sums, components, noise, alpha)
-    if not model.codec.has_power:  # there are no masks without spectra
+    if not model.codec.has_power:  # masks need spectra
         return loss
     return loss + mask_weight * mask_loss(model.codec, estimates, components, sums)
 
@@ -36,10 +36,10 @@ def mask_loss(codec: Codec, estimates: Tensor, components: Tensor, mixture: Tens
     """Error of the soft masks made from the estimates.
 
     Separation uses each estimate's share of their total power. Three terms add up: the share of the
-    mixture's energy that the masks misplace, its logarithm, which SI-SDR counts and which keeps
-    items that are nearly right in play, and the masks' absolute error weighted by loudness, for
-    what is soft. In every other item the estimates of components that are silent are left out of
-    the masks, since users name the sources that there are.
+    mixture's energy that the masks misplace; its logarithm, which corresponds to SI-SDR and keeps a
+    gradient for items that are nearly right; and the masks' absolute error weighted by loudness,
+    which gives soft sounds a weight. In every second item the estimates of silent components are
+    left out of the masks, because users name only the sources that are present.
 
     Args:
         codec: Codec whose latents have power.
@@ -67,6 +67,7 @@ def _mean(error: Tensor, weight: Tensor) -> Tensor:
 
 
 def _shares(power: Tensor) -> Tensor:
+    """Share of each component in the total power."""
     return power / (power.sum(1, keepdim=True) + _EPS)
 
 

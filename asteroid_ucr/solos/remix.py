@@ -1,10 +1,10 @@
 """Bootstrapped remixing: the next model learns from sums of a model's own estimates.
 
-Solos are short, and of the few sounds that are ever heard alone. A model that learnt from them
-separates all mixtures, if not well; sums of its estimates, of different songs and with new sounds
-and levels, are mixtures whose components are known. The next model learns to undo them, and is
-better than its teacher, since the teacher's errors do not agree from song to song (RemixIT, Tzinis
-et al. 2022, here with a fixed teacher; Self-Remixing, Saijo & Ogawa 2023).
+Solos are short, and few sounds are ever heard alone. A model that was trained on them separates all
+mixtures, though not well. Sums of its estimates from different songs, with changed sounds and
+levels, are mixtures whose components are known. The next model learns to separate these sums and
+becomes better than its teacher, because the teacher's errors differ from song to song (RemixIT,
+Tzinis et al. 2022, here with a fixed teacher; Self-Remixing, Saijo & Ogawa 2023).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from tqdm import tqdm
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.masking import MASK_RATE
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.utils.atomic import atomic_path, make_folder
-from asteroid_ucr.utils.audio import level_gain, write_audio
+from asteroid_ucr.solos.library import write_passage
+from asteroid_ucr.utils.atomic import make_folder, write_json
+from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.errors import UserError
 
 RECORD = "estimates.json"
@@ -38,8 +39,8 @@ def write_estimates(
 ) -> None:
     """Separates the training mixtures of two instruments each, and writes a folder of estimates.
 
-    Each track is used as one kind of mixture alone, as in `find_solos`. The folder has the layout
-    of a folder of solos, `DIR/<instrument>/<track>.flac`, and an interrupted call goes on where it
+    Each track is used in one kind of mixture only, as in `find_solos`. The folder has the layout of
+    a folder of solos, `DIR/<instrument>/<track>.flac`. An interrupted call continues where it
     stopped.
 
     Args:
@@ -59,10 +60,7 @@ def write_estimates(
     record = folder / RECORD
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")) != facts:
         raise UserError(f"{folder} holds other estimates: remove it, or name another folder.")
-    with atomic_path(record) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    for name in model.sources:
-        make_folder(folder / name)
+    write_json(record, facts)
     for place, kind in enumerate(kinds):
         separator = model.select(kind).eval()
         tracks = load_tracks(root, "train", allow_shared_midi, kind)[place :: len(kinds)]
@@ -73,5 +71,4 @@ def write_estimates(
             mixture = read_sources(track, kind, MASK_RATE, mix).mixture
             mixture = (mixture * level_gain(mixture)).to(separator.device)
             for file, estimate in zip(files, separator(mixture), strict=True):
-                # Flac holds no more than full scale.
-                write_audio(file, estimate / estimate.abs().max().clamp(min=1.0), MASK_RATE)
+                write_passage(file, estimate)

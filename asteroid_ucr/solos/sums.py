@@ -14,15 +14,16 @@ from asteroid_ucr.solos.library import Passage
 from asteroid_ucr.utils.audio import level_gain
 
 SEMITONES = 2.5  # largest transposition, made by a change of speed
-LOWERED = {"drums": 9.0}  # in half of the items these are transposed down by up to so much
+LOWERED = {"drums": 9.0}  # largest transposition down, in semitones, used in half of the items
 EQUALISER_DB, KNOTS, LOWEST_HZ = 4.0, 8, 40.0  # a random curve over log frequency
-# Kick drums and basses share an octave, and corpora have few kinds of either: how often the
-# frequencies below a corner in Hz are raised or lowered, and by how much at most.
+# Kick drums and basses share an octave, and corpora have few kinds of either. For each instrument:
+# the probability that low frequencies are raised or lowered, the range of the corner frequency in
+# Hz, and the largest change in dB.
 SHELVES = {"drums": (0.6, (50.0, 110.0), 16.0), "bass": (0.3, (40.0, 90.0), -16.0)}
 GAIN_DB = 6.0  # largest change of an instrument's level
 QUIETEST = 3e-3  # RMS below which a passage is not brought to the common level
 LEVEL_DB = 3.0  # standard deviation of the sum's level
-SILENT = 0.25  # share of pausing instruments: sums of two of three are as common as of three
+SILENT = 0.25  # probability that an instrument pauses: of three, two play about as often as three
 FADE = 240  # samples (10 ms) at the seams of passages
 
 

@@ -25,13 +25,7 @@ from asteroid_ucr.config import ModelConfig, RecipeConfig, open_cache
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.solos.loss import solo_loss
 from asteroid_ucr.training.decomposition import build_model
-from asteroid_ucr.training.loop import (
-    Loss,
-    TrainingSystem,
-    crop_loaders,
-    fit,
-    start_run,
-)
+from asteroid_ucr.training.loop import Loss, TrainingSystem, crop_loaders, fit, start_run
 from asteroid_ucr.utils.errors import UserError
 
 
@@ -49,9 +43,9 @@ def supervised(criterion: Callable[[Tensor, Tensor], Tensor]) -> Loss:
 
 
 def mixit_loss(model: WaveSeparator, stems: Tensor, generator: torch.Generator) -> Tensor:
-    """Separates mixtures of two mixtures into parts that add up to each (Wisdom et al. 2020).
+    """MixIT: parts of a mixture of two mixtures have to add up to each (Wisdom et al. 2020).
 
-    Each crop of the batch is mixed with the next. The stems are only added up.
+    Each crop of the batch is mixed with the next. The stems serve only to make the mixtures.
     """
     mixtures = stems.sum(1)
     pairs = torch.stack([mixtures, mixtures.roll(1, dims=0)], dim=1)
@@ -62,12 +56,12 @@ def mixit_loss(model: WaveSeparator, stems: Tensor, generator: torch.Generator) 
 def twin_loss(
     model: UCRSeparator, stems: Tensor, generator: torch.Generator, mask_weight: float
 ) -> Tensor:
-    """Our own network with the stems' latents as targets: what labels alone would buy.
+    """This package's network with the stems' latents as targets, to measure what labels add.
 
-    The network sees what ours sees, the mixture blended with noise, and has to render the sources;
-    the composition has no part in it.
+    The network receives the mixture blended with noise, as in the unsupervised training, and has to
+    render the sources. The composition is not used.
     """
-    # Spectra need more digits than mixed precision has.
+    # Spectra need a higher precision than mixed precision offers.
     with torch.no_grad(), torch.autocast(stems.device.type, enabled=False):
         waves = torch.cat([stems.sum(1, keepdim=True), stems], dim=1)
         latents = model.codec.encode(rearrange(waves, "b n t -> (b n) 1 t"))
@@ -76,7 +70,7 @@ def twin_loss(
 
 
 def _mixit_network(sources: list[str], **options: Any) -> ConvTasNetSeparator:
-    # Enough outputs for the sources of both mixtures.
+    """The network of MixIT, with enough outputs for the sources of two mixtures."""
     return ConvTasNetSeparator(sources, outputs=2 * len(sources), consistent=True, **options)
 
 

@@ -1,9 +1,9 @@
 """Trains the decomposition model, from cached latents to `best_model.pth`.
 
-Bindi & Esling 2024, section 3. It learns from the latents of mixtures alone: the components that
-the denoiser renders from the encoder's latents have to compose to the mixture. With
-`training.solo_share`, a part of each batch are sums of solos, whose components are known
-(`asteroid_ucr.solos`); that goes beyond the paper.
+Source: Bindi & Esling 2024, section 3. The model is trained on the latents of mixtures only: the
+components that the denoiser renders from the encoder's latents have to compose to the mixture. With
+`training.solo_share`, a share of each batch consists of sums of solos, whose components are known
+(`asteroid_ucr.solos`). This extension is not in the paper.
 """
 
 from __future__ import annotations

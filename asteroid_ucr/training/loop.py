@@ -36,8 +36,8 @@ Loss = Callable[[SeparatorModel, Any, torch.Generator], Tensor]
 class TrainingSystem(System):
     """Asteroid's `System` with a loss that draws random numbers.
 
-    They come from a generator that is seeded with the seed, the epoch and the batch, so that a
-    resumed run draws what an uninterrupted one does. Validation always draws the same.
+    Their generator is seeded with the seed, the epoch and the batch, so that a resumed run draws
+    the same numbers as an uninterrupted one. Validation draws the same numbers in every epoch.
 
     Args:
         model: Model to train.
@@ -86,8 +86,8 @@ class TrainingSystem(System):
 class WarmEMA(WeightAveraging):
     """Lightning's weight averaging with an exponential moving average that warms up.
 
-    The decay after `n` updates is min(decay, (1 + n) / (10 + n)), so that a short run's average is
-    not dominated by its first weights. Validation and checkpoints use the average.
+    The decay after `n` updates is min(decay, (1 + n) / (10 + n)), so that the average of a short
+    run is not dominated by its first weights. Validation and checkpoints use the average.
 
     Args:
         decay: Limit of the decay.

@@ -22,7 +22,7 @@ from asteroid_ucr.utils.errors import UserError
 
 FOLDER = "prior"  # of the run, inside the experiment's folder
 GAIN_CROPS = 64
-LARGEST_GAIN = 100.0  # 20 dB; a band that needs more is one in which nothing is rendered
+LARGEST_GAIN = 100.0  # 20 dB; a band that needs more is one that the model does not render
 
 
 def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Path:
@@ -104,13 +104,13 @@ def encoder_digest(model: UCRSeparator) -> str:
 def measure_render_gain(
     model: UCRSeparator, cache: LatentCache, frames: int, seed: int = 0
 ) -> list[float] | None:
-    """Factor that the power of rendered mixtures lacks, for each channel of the codec.
+    """Factors that correct the power of rendered components, one for each channel of the codec.
 
-    One step from noise renders the mean of what a component may sound like. Latents are compressed
-    spectra, and averaging compressed power underestimates power (Jensen's inequality): components
-    come out several decibels too quiet, in some bands more than in others. Mixtures show by how
-    much, since what is rendered of their component latents should compose to them. No stem is
-    needed.
+    One step from noise renders the mean over possible components. Latents are compressed spectra,
+    and averaging compressed power underestimates power (Jensen's inequality): components are
+    rendered several decibels too quiet, by different amounts in different bands. The error is
+    measured on mixtures, to which the components rendered from their component latents should
+    compose. No stems are needed.
 
     Args:
         model: Model with a trained decomposition, on the CPU.
