@@ -20,7 +20,7 @@ def test_imports_run_downward_and_never_in_a_circle():
 
 def test_files_are_short():
     lengths = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert not {str(path): length for path, length in lengths.items() if length > 500}
+    assert not {str(path): length for path, length in lengths.items() if length > 420}
 
 
 def test_python_beside_the_recipe_is_only_in_experiments():
