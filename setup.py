@@ -17,7 +17,9 @@ setup(
     license="MIT",
     packages=find_packages(include=["asteroid_ucr", "asteroid_ucr.*"]),
     include_package_data=True,
-    package_data={"asteroid_ucr": ["py.typed", "models/*", "reports/templates/*"]},
+    package_data={
+        "asteroid_ucr": ["py.typed", "models/*", "reports/templates/*", "minislakh/*.yml"]
+    },
     python_requires=">=3.10",
     install_requires=[
         # torchaudio must match torch; it has no release beyond 2.11.

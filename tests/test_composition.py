@@ -7,15 +7,14 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 
-from asteroid_ucr.minislakh.bass import FIGURES, PLAYERS
+from asteroid_ucr.minislakh import songbook as book
+from asteroid_ucr.minislakh.bass import PLAYERS
 from asteroid_ucr.minislakh.collection import compose_recording
-from asteroid_ucr.minislakh.comping import EXTRAS, PIANO
-from asteroid_ucr.minislakh.drums import _FILLS12, _FILLS16, _LONG12, _LONG16, GROOVES, KEYS
-from asteroid_ucr.minislakh.harmony import PROGRESSIONS, chord_at, lay_out, voice
+from asteroid_ucr.minislakh.drums import KEYS
+from asteroid_ucr.minislakh.harmony import chord_at, lay_out, voice
 from asteroid_ucr.minislakh.notes import Part
 from asteroid_ucr.minislakh.score import CORE, Song
 from asteroid_ucr.minislakh.song import compose
-from asteroid_ucr.minislakh.styles import STYLES
 
 STEP = 0.02  # seconds
 WINDOW = 1.3  # seconds: the length of a passage that a finder of solos looks at
@@ -50,29 +49,31 @@ def playing(song: Song, part: Part) -> np.ndarray:
     return grid
 
 
-def test_written_tables_are_well_formed() -> None:
-    for groove in GROOVES.values():
-        lines = [*groove.kicks, *groove.drums.values(), *groove.chorus.values()]
+def test_the_songbook_is_well_formed() -> None:
+    for groove in book.GROOVES.values():
+        lines = [*groove.kicks, *groove.drums.values(), *filter(None, groove.chorus.values())]
         assert all(len(line) == groove.steps and set(line) <= set("Xxo.") for line in lines)
         assert {*groove.drums, *groove.chorus} <= set(KEYS)
-    for fill in (*_FILLS16, *_LONG16, *_FILLS12, *_LONG12):
+    for fill in (*book.FILLS["sixteenths"], *book.FILLS["triplets"]):
         assert len({len(line) for line in fill.values()}) == 1 and set(fill) <= set(KEYS)
-    for style in STYLES.values():
-        assert set(style.grooves) <= set(GROOVES) and set(style.piano) <= set(PIANO)
-        assert set(style.bass) <= {*FIGURES, *PLAYERS} and set(style.harmony) <= set(PROGRESSIONS)
-        assert all(set(extra.styles) <= set(EXTRAS) for extra in style.extras)
-    hands = [(s.right, s.left) for s in (*PIANO.values(), *EXTRAS.values())]
+    for style in book.STYLES.values():
+        assert set(style.grooves) <= set(book.GROOVES) and set(style.piano) <= set(book.PIANOS)
+        assert set(style.bass) <= {*book.BASSES, *PLAYERS} and set(style.harmony) <= set(
+            book.PROGRESSIONS
+        )
+        assert all(set(book.EXTRAS[name].styles) <= set(book.OTHERS) for name in style.extras)
+    hands = [*book.PIANOS.values(), *book.OTHERS.values()]
     for figures, marks in (
-        (FIGURES.values(), "R3456789xaN.-"),
-        ((right for right, _ in hands), "CcUPpm012345.-"),
-        ((left for _, left in hands), "RO568T.-"),
+        (book.BASSES.values(), "R3456789xaN.-"),
+        ((hand.right for hand in hands), "CcUPpm012345.-"),
+        ((hand.left for hand in hands), "RO568T.-"),
     ):
         for figure in (f for group in figures for f in group):
             assert len(figure) in (8, 12, 16) and set(figure) <= set(marks), figure
 
 
 def test_progressions_can_be_voiced() -> None:
-    for progression in (p for pool in PROGRESSIONS.values() for p in pool):
+    for progression in (p for pool in book.PROGRESSIONS.values() for p in pool):
         previous: tuple[int, ...] = ()
         for chord in lay_out(progression, 5, 8, 4.0, 0.0):
             previous = voice(chord, 50, 74, previous)

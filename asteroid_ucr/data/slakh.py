@@ -28,7 +28,7 @@ SPLIT_FOLDERS = (*SPLITS, "omitted")
 _TRACK_NAME = re.compile(r"Track\d+")
 _UUID_LINE = re.compile(r"^UUID:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
 # The C loader is about ten times as fast; a whole Slakh tree has two thousand metadata files.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """
     path = folder / "metadata.yaml"
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: the track cannot be used.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:

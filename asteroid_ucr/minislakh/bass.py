@@ -1,9 +1,4 @@
-"""Bass lines that follow the harmony: written figures, walking lines, riffs and solos.
-
-Figures are written as `Bar.strokes` reads them: `R` is the root, `3` the third, `5` the fifth
-above, `4` the fifth below, `6` the sixth, `7` the seventh, `8` the octave, `x` a muted stroke, `a`
-an approach to the next root, and `N` the root of the next chord, played early.
-"""
+"""Bass lines that follow the harmony: figures of the songbook, walking lines, riffs and solos."""
 
 from __future__ import annotations
 
@@ -15,38 +10,15 @@ import numpy as np
 from asteroid_ucr.minislakh.harmony import Chord, nearest, scale_tones
 from asteroid_ucr.minislakh.notes import Note
 from asteroid_ucr.minislakh.score import Bar
+from asteroid_ucr.minislakh.songbook import BASSES
 from asteroid_ucr.utils.seeding import choose
-
-FIGURES: dict[str, tuple[str, ...]] = {
-    "eighths": ("RRRRRRRR", "RRRRRRRa", "RRRRRRR8", "R.RRR.RR", "RRR5RRRa", "R-RRR-Ra"),
-    "triplets": ("R.RR.RR.RR.a", "R-RR-RR-R5-a", "R--R-5R--R-a", "RRRRRRRRRRRa"),
-    "root_fifth": ("R---5---", "R--R5--a", "R---4--a", "R-----4a", "R-5-R-5-", "R---4-5-"),
-    "octaves": ("R8R8R8R8", "R.8.R.8.R.8.R.8.", "R.8.R.8.R.8RR.8.", "R.8xR.8.R.8xR.8a"),
-    "pedal": ("R-------", "R-----5a", "R----5--", "R-------", "R---R---"),
-    "arpeggio": ("R-5-8-5-", "R-5-3-8-", "R5835-8-", "R-3-5-6-", "R5R8R535"),
-    "bossa": ("R--55--5", "R--RR--N", "R--54--N", "R---5--N", "R--45--5"),
-    "tumbao": ("...5--N-", "R--5--N-", "...8--N-", "R..5-.N-"),
-    "dub": ("RR.5R-.3", ".R5-R.R5", "R.3.5.R.", "R---..5R", "..R5R-3.", "R.R.53R."),
-    "boogie": ("R3567653", "RR556655", "R-3-5-6-", "R3568653", "RR335566"),
-    "tresillo": ("R--R--5-", "R-xR--8-", "R--5--8-", "R--R--N-", "R.....R...R...5."),
-    "gallop": ("R.RRR.RRR.RRR.RR", "R.RRR.RRR.RRR.5a", "R.RR8.RRR.RR5.RR"),
-    "offbeat": (".R.R.R.R", ".R.R.R.8", "..R...R...R...R.", ".RxR.RxR"),
-    "sub": ("R-------------R-", "R-----R---R-----", "R---......R-..5-", "R-......R-..R-.."),
-    "syncopated": (
-        "R..R..8...5.R..a", "R-....R...8-7-5-", "R..x..R-..Rx..8.", "R..R.x8.x.5-..Na",
-        "..R-..R.5-..3.R.", "R---..5.8-..R-..", "R.R-x.8-..R-7-5-", "R--R--8--5--R-a-",
-    ),
-    "polka": ("R-5-R-5-", "R-5-R-4-", "R.5.R.5a"),
-    "six": ("R--5--R-", "R--4-5R-", "R-5R-5R-", "R-----R-", "R35865R-"),
-    "seven": ("R--R-R-.", "R--5-8-.", "R-RR-5-.", "R--R-5a."),
-}  # fmt: skip
 
 
 class Bassist:
     """Plays one style within one register, with an articulation of its own.
 
     Args:
-        style: A key of `FIGURES` or `PLAYERS`.
+        style: A key of `BASSES` or `PLAYERS`.
         low: Lowest pitch, 26 to 44. Roots lie within the octave above it.
         touch: Share of each note that sounds, from 0.4 (short) to 1.
     """
@@ -62,7 +34,7 @@ class Bassist:
         elif self.style in PLAYERS:
             notes = PLAYERS[self.style](self, bar)
         else:
-            notes = self.figure(bar, choose(bar.riff, FIGURES[self.style]))
+            notes = self.figure(bar, choose(bar.riff, BASSES[self.style]))
         if notes:
             self.last = notes[-1].pitch
         return notes

@@ -1,16 +1,7 @@
-"""Chords, broken chords and tunes, for the piano with two hands and for all further instruments.
-
-Figures are written as `Bar.strokes` reads them, and ordered from sparse to busy: the energy of a
-section selects among them. Right hand: `C` and `c` are a loud and a soft chord; `U` its upper
-tones from the top down, as in an upstroke on a guitar; `P` and `p` root, fifth and octave, held
-and damped; `0` to `5` one tone of the chord, counted from below; `m` a note of a tune. Left hand:
-`R` is the root, `O` root and octave, `5` the fifth, `6` root and fifth or sixth, `8` the octave,
-`T` the tenth.
-"""
+"""Chords, broken chords and tunes, for the piano with two hands and for all further instruments."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -18,92 +9,7 @@ import numpy as np
 from asteroid_ucr.minislakh.harmony import Chord, nearest, scale_tones, voice
 from asteroid_ucr.minislakh.notes import Note
 from asteroid_ucr.minislakh.score import Bar
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A way to accompany.
-
-    Attributes:
-        right: Figures of the right hand, or of instruments without a left hand.
-        left: Figures of the left hand, if any.
-        pedal: Probability that notes ring until the chord changes, throughout a song.
-        size: Number of tones of a chord.
-        rootless: Whether the root is left to the bass.
-        touch: Share of the written length that a note sounds.
-        roll: Delay in beats between the tones of a chord.
-        lows: Range of the lowest pitch of the right hand.
-    """
-
-    right: tuple[str, ...]
-    left: tuple[str, ...] = ()
-    pedal: float = 0.0
-    size: int = 4
-    rootless: bool = False
-    touch: float = 0.93
-    roll: float = 0.0
-    lows: tuple[int, int] = (45, 60)
-
-
-_HELD = ("R-------", "R---5---", "O-------", "R---8---")
-PIANO: dict[str, Figure] = {
-    "block": Figure(
-        ("C-------", "C---c---", "C---C-c-", "C-c-C-c-", "C-c-C-cc"),
-        ("R-------", "O-------", "O---O---", "R-R-R-R-", "O--OO---"), 0.5),
-    "pushed": Figure(
-        ("C-----c-", "C--C----", "C--c--C-", "C-.cC-.c", ".C-.c-C-"), (*_HELD, "R--R----"), 0.3),
-    "eighths": Figure(
-        ("C---cccc", "C-ccC-cc", "CcccCccc", "CccCccCc", "CcCccCcc"), _HELD, 0.2, size=3),
-    "triplets": Figure(
-        ("C-----C-----", "C--c--C--c--", "C--c-cC--c-c", "CccCccCccCcc"), _HELD, 0.4, size=3),
-    "arpeggio": Figure(
-        ("0-1-2-1-", "01-23-1-", "0123210-", "01232123", "0212031202120312"), _HELD, 0.9),
-    "broken": Figure(
-        ("0-----2-----", "0-1-2-3-2-1-", "0--1--2--3--", "012321012321"), _HELD, 0.9),
-    "offbeat": Figure(
-        (".C.C.C.C", ".C.C.C.C", "..C...C...C...C.", "..Cc..C...Cc..C."),
-        ("........", "R-------", "..R...R.", "R--R----"), size=3, touch=0.5),
-    "comping": Figure(
-        ("C-----..", ".C---...", "C--c-...", "..C-.c..", ".C-.C-c.", "C-.C-.cC"),
-        ("........", "R-------", "R---T---"), rootless=True, touch=0.8),
-    "ballad": Figure(
-        ("C-------", "C-----m-", "C---m-m-", "C-m-m-m-", "C-m-mmm-"),
-        ("R-------", "R-5-T---", "R-5-8---", "R5T-5---"), 0.95, roll=0.04),
-    "montuno": Figure(
-        ("P-.c.P.c", "P.cP.c.P", ".PcP.c.P", "PcP.cPcP"), ("........", "R--5--8-"), touch=0.85),
-    "stabs": Figure(
-        ("C.....C...c.....", "C..C..C...C..C..", "..C..C....C..C..", "C..C..C..C..C.c."),
-        ("........", "R-----R-", "R--R--R-"), touch=0.6),
-    "boogie": Figure(
-        ("........", ".C......", ".C-..C..", ".c.C.c.C", "C.cC.Cc."),
-        ("6-6-6-6-", "66666666", "R-8-R-8-"), size=3, rootless=True, touch=0.8),
-    "alberti": Figure(("m-------", "m---m---", "m-m-m---", "m-m-mm--"), ("R5T5R5T5", "R-T-5-T-"),
-        0.4),
-    "pad": Figure(
-        ("C-------", "C-------", "C-----c-", "C---c---"), ("........", "R-------"), 0.7,
-        rootless=True),
-    "stride": Figure((".C.c.C.c", ".C.C.C.C", "mC.cmC.c"), ("R.....8.", "R...5...", "O...R..."),
-        size=3, touch=0.7),
-    "tune": Figure(
-        ("m---m---", "m--m--m-", "m-mmm-m-", "mm-m-mmm"),
-        ("R-------", "R-5-T---", "R---5---"), 0.5),
-    "six": Figure(("C-----C-", "C--c--C-", "0-1-2-1-", "01232101", "CccCccCc"), _HELD, 0.7),
-}  # fmt: skip
-# Instruments of other classes: guitars, organs, strings, horns, leads.
-EXTRAS: dict[str, Figure] = {
-    "strum": Figure(
-        ("C-------", "C-CU-UCU", "C--UC-CU", "C-CUCUCU"), touch=1.0, roll=0.02, lows=(45, 48)),
-    "power": Figure(("P-------", "PpppPppp", "PppPppPp", "P--P-Ppp"), touch=0.9, lows=(40, 44)),
-    "picking": Figure(("0-2-1-3-", "0213210-", "01232123"), pedal=0.6, lows=(45, 50)),
-    "chops": Figure(
-        ("..C...c...C.....", "..Cc..c.C..c..C.", "C.ccC..c..C.cc.c"), size=3, rootless=True,
-        touch=0.5, lows=(55, 60)),
-    "skank": Figure((".C.C.C.C",), size=3, touch=0.35, lows=(52, 57)),
-    "carpet": Figure(("C-------", "C-------", "C---C---"), touch=1.0, lows=(50, 57)),
-    "bubble": Figure(
-        ("C-------", "C--C-C--", ".C.C.C.C", "C-.C-.C-"), size=3, touch=0.8, lows=(52, 57)),
-    "lead": Figure(("m---m---", "m--m-m--", "m-mmm-m-", "mm-mmmm-"), lows=(57, 64)),
-}  # fmt: skip
+from asteroid_ucr.minislakh.songbook import PIANOS, Figure
 
 
 class Accompanist:
@@ -129,7 +35,7 @@ class Accompanist:
         """The notes of one bar: the accompaniment, or a solo where the section has one."""
         style = self.style
         if bar.section.features("Piano"):
-            style = PIANO["broken" if bar.triplets else "tune"]
+            style = PIANOS["broken" if bar.triplets else "tune"]
         notes: list[Note] = []
         for figures, play in ((style.right, self._right), (style.left, self._left)):
             if not figures or (play == self._left and self.left is None):

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from asteroid_ucr.minislakh.songbook import PROGRESSIONS
 from asteroid_ucr.utils.seeding import choose
 
 QUALITIES = {
@@ -20,32 +21,6 @@ _STEPS = {"I": 0, "II": 2, "III": 4, "IV": 5, "V": 7, "VI": 9, "VII": 11}
 _ROMAN = re.compile(r"([b#]?)(VII|VI|V|IV|III|II|I|vii|vi|v|iv|iii|ii|i)(.*)")
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 MINOR = (0, 2, 3, 5, 7, 8, 10)
-
-# Bars are separated by spaces, chords within a bar by commas. Lower case is minor. Degrees are
-# those of the major scale, so that the sixth degree of a minor key is bVI.
-PROGRESSIONS: dict[str, tuple[str, ...]] = {
-    "pop": ("I V vi IV", "vi IV I V", "I vi IV V", "I iii IV V", "IV I V vi", "I V,IV vi IV,V",
-        "Iadd9 V vi7 IVmaj7", "I bVII IV I", "vi V IV V", "I ii IV Vsus4,V"),
-    "pop_minor": ("i bVI bIII bVII", "i bVII bVI V", "i iv bVI V7", "i bVI iv V7", "i bIII bVII iv",
-        "i v bVI bVII", "i7 iv7 i7 bVI,bVII"),
-    "rock": ("I bVII IV I", "I IV V IV", "I5 I5 bIII5 IV5", "i5 bVI5 bVII5 i5", "I V bVII IV",
-        "i bIII bVII IV", "I5 bVII5 I5 IV5,V5"),
-    "blues": ("I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7",
-        "I7 IV7 I7 I7 IV7 IV7 I7 VI7 ii7 V7 I7,VI7 ii7,V7", "I7 IV7 I7 V7"),
-    "jazz": ("ii7 V7 Imaj7 VI7", "Imaj7,vi7 ii7,V7 Imaj7,vi7 ii7,V7", "iii7 VI7 ii7 V7",
-        "Imaj7 IVmaj7 iii7,VI7 ii7,V7", "iim7b5 V7 im7 im7", "im7 ivm7 iim7b5 V7",
-        "Imaj9 bIIImaj7 bVImaj7 V13", "Imaj7 #Idim7 ii7 V7"),
-    "soul": ("Imaj7 vi7 ii7 V9", "I7 IV9 I7 IV9", "Imaj7 iii7 IVmaj7 ii7,V7", "vi7 ii7 V7 Imaj7",
-        "IVmaj7 iii7 ii7 Imaj7", "Imaj9 Imaj9 ivm6 Imaj9"),
-    "funk": ("i7 i7 i7 IV9", "I9 I9 I9 IV9", "i7 IV9 i7 IV9", "i9 bVII,IV i9 bIII,IV", "I9 bIII9"),
-    "bossa": ("Imaj7 Imaj7 II7 II7 ii7 V7 Imaj7 bII7", "Imaj9 vi7 ii9 V13", "im7 ivm7 iim7b5 V7",
-        "im9 im9 iim7b5 V7", "Imaj7 #Idim7 ii7 V7"),
-    "reggae": ("I IV I V", "i iv i iv", "I V ii IV", "i bVII bVI V", "I vi IV V", "ii7 V7 ii7 V7"),
-    "house": ("im7 bVImaj7 bIIImaj7 bVII", "im9 ivm9 im9 v7", "ivm7 v7 im7 im7", "vi7 IVmaj7 I V"),
-    "latin": ("i iv V7 iv", "i,iv V7 i,iv V7", "I IV V7 IV", "im7 bVII bVI V7", "ii7 V7 I6 VI7"),
-    "doowop": ("I vi IV V7", "I vi ii7 V7", "I I7 IV iv I,V7 I,V7", "I III7 vi IV,V7"),
-    "waltz": ("I iii IV V7", "Imaj7 vi7 ii7 V7", "i iv bVII bIII bVI iv V7 V7", "I V7 V7 I"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -133,21 +133,20 @@ class Bar:
         return Note(self.start + offset, length, pitch, self.loud(velocity))
 
 
-def swing(notes: list[Note], ratio: float, unit: float) -> list[Note]:
-    """Delays the off-beats.
+def swing(notes: list[Note], ratio: float) -> list[Note]:
+    """Delays every second sixteenth.
 
     Args:
         notes: Notes played straight.
         ratio: Share of each pair that its first half takes: 0.5 is straight, 2/3 is triplets.
-        unit: Length of the pair that is swung: 1.0 for eighths, 0.5 for sixteenths.
     """
     if ratio == 0.5:
         return notes
 
     def warp(beat: float) -> float:
-        whole, part = divmod(beat / unit, 1.0)
+        whole, part = divmod(2 * beat, 1.0)
         bent = part * 2 * ratio if part < 0.5 else ratio + (part - 0.5) * 2 * (1 - ratio)
-        return (whole + bent) * unit
+        return (whole + bent) / 2
 
     return [
         replace(n, start=warp(n.start), length=warp(n.start + n.length) - warp(n.start))

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from asteroid_ucr.minislakh.bass import Bassist
-from asteroid_ucr.minislakh.comping import EXTRAS, PIANO, Accompanist
+from asteroid_ucr.minislakh.comping import Accompanist
 from asteroid_ucr.minislakh.drums import Drummer
 from asteroid_ucr.minislakh.harmony import Chord, is_minor, lay_out, pick_progressions
 from asteroid_ucr.minislakh.notes import Note, Part
 from asteroid_ucr.minislakh.score import CORE, Bar, Section, Song, humanise, swing
-from asteroid_ucr.minislakh.styles import STYLES, Style
+from asteroid_ucr.minislakh.songbook import EXTRAS, OTHERS, PIANOS, STYLES, Style
 from asteroid_ucr.utils.seeding import choose, song_rng
 
 _FORMS = (
@@ -98,16 +98,16 @@ def compose(seed: int, index: int, seconds: float) -> Song:
 
     # Most left hands stay clear of the bass; some share its range, and some songs have none.
     left = choose(rng, ((28, 41), (38, 48), (41, 50), (46, 55), None))
-    figure = PIANO[choose(rng, style.piano)]
+    figure = PIANOS[choose(rng, style.piano)]
     left_hand = left and int(rng.integers(*left))
     pianist = Accompanist(figure, song_rng(seed, index, "pianist"), left_hand)
     notes = play("Piano", pianist) + end(pianist.final(chords[-1]), 84)
     played.append((choose(rng, style.pianos), notes))
 
-    for extra in style.extras:
+    for extra in (EXTRAS[name] for name in style.extras):
         if len(played) < 6 and rng.random() < extra.chance:
             way = choose(rng, extra.styles)
-            player = Accompanist(EXTRAS[way], song_rng(seed, index, extra.inst_class))
+            player = Accompanist(OTHERS[way], song_rng(seed, index, extra.inst_class))
             if notes := play(extra.inst_class, player):
                 notes += [] if way == "lead" else end(player.final(chords[-1]), 74)
                 played.append((choose(rng, extra.programs), notes))
@@ -117,7 +117,7 @@ def compose(seed: int, index: int, seconds: float) -> Song:
         chance = song_rng(seed, index, f"feel {number}")
         lag = float(chance.normal(0.004, 0.006)) * tempo / 60 if number else 0.0
         looseness = float(chance.uniform(0.003, 0.009)) * tempo / 60
-        swung = swing(notes, ratio, style.swing_unit)
+        swung = swing(notes, ratio)
         notes = humanise(swung, chance, looseness, lag, float(chance.uniform(3, 8)))
         ordered = sorted(notes, key=lambda note: (note.start, note.pitch))
         parts.append(Part(program, number == 0, tuple(ordered)))
