@@ -282,13 +282,14 @@ def load_checkpoint(name: str | Path) -> dict[str, Any]:
     """Reads a model in the form of `SeparatorModel.serialize`.
 
     Args:
-        name: Name of a bundled model, or any argument of `find_model_file`.
+        name: Name of a bundled model, or any argument of `find_model_file`. A file or folder of a
+            bundled model's name is meant by "./NAME" or a `Path`.
 
     Raises:
         UserError: If the model does not exist or is not a checkpoint.
     """
-    if str(name) in bundled_models() and not Path(name).exists():
-        return read_bundle(_bundle(), str(name))
+    if isinstance(name, str) and name in bundled_models():
+        return read_bundle(_bundle(), name)
     path = find_model_file(name)
     try:
         conf = torch.load(path, map_location="cpu", weights_only=True)

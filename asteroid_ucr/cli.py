@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asteroid_ucr import __version__, recipe  # noqa: F401 (registers its commands)
-from asteroid_ucr.commands import COMMANDS, Parser, command, exit_code, option
+from asteroid_ucr.commands import COMMANDS, Parser, as_a_process, command, exit_code, option
 from asteroid_ucr.config import load_model
 from asteroid_ucr.generator import STEPS as PRIOR_STEPS
 from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
@@ -20,6 +20,8 @@ MODEL = "Bundled name, file, folder or Hugging Face id."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
+    if arguments is None:
+        as_a_process()
     given = list(sys.argv[1:] if arguments is None else arguments)
     return exit_code(lambda: _run(given))
 

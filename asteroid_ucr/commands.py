@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import inspect
+import io
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from asteroid_ucr.config import parse_recipe, recipe_parser
-from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.errors import UserError, system_error
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -100,13 +104,56 @@ def command(*options: Option) -> Callable[[Callable[..., int | None]], Callable[
 
 
 def exit_code(function: Callable[[], int | None]) -> int:
-    """Runs a function, and prints a `UserError` as one line.
+    """Runs a function, and prints an error that the user can correct as one line.
 
     Returns:
-        0, what the function returned, or 2 after a mistake that the user can correct.
+        0, what the function returned, 2 after an error, or 130 after Ctrl-C.
     """
     try:
-        return function() or 0
+        code = function() or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as in `asteroid-ucr models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell reports for SIGPIPE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        print(f"error: {system_error(error)}", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise  # Lightning turns Ctrl-C into an exit code of its own
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 2
+
+
+def as_a_process() -> None:
+    """Prepares the process for a command.
+
+    SIGTERM and SIGHUP end it as an exception does, which removes temporary files. Characters that
+    the terminal or the file does not have are replaced, so that they never end a run.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, _stop)
+    codecs.register_error("asteroid_ucr", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="asteroid_ucr")
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """Ends the process with the exit code that a shell expects after a signal."""
+    raise SystemExit(128 + number)
+
+
+_PLAIN = {"±": "+/-", "−": "-", "–": "-", "×": "x", "…": "...", "α": "alpha", "²": "^2"}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Replaces what cannot be encoded, as an error handler of `codecs`."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    known = [_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text]
+    return "".join(known), error.end

@@ -7,8 +7,9 @@ agree in their overlap.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,14 @@ from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import (
     check_samples,
+    close_written,
     level_gain,
     open_audio,
     read_audio,
     resample,
     rms_gain,
     write_audio,
+    writing,
 )
 from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, chunk_starts, crossfade
 from asteroid_ucr.utils.errors import UserError, check_positive
@@ -95,10 +98,12 @@ def separate_file(
         for piece in crossfade(stems, OVERLAP_SECONDS * rate):
             done += piece.shape[-1]
             for writer, stem in zip(writers, piece, strict=True):
-                with _write_errors(folder):
+                with writing(temporary[0]):
                     writer.write(stem.numpy().T)
             if progress is not None:
                 progress(done / file.frames)
+        for writer in writers:
+            close_written(writer)
     return targets
 
 
@@ -125,19 +130,15 @@ def _writer(path: Path, like: sf.SoundFile, suffix: str) -> sf.SoundFile:
     # A plain wav file holds 4 GiB; RF64 has the same ending and no such limit.
     large = like.frames * like.channels * 4 > 4e9
     container = "RF64" if large and suffix == "wav" else suffix.upper()
-    with _write_errors(path.parent):
+    with writing(path):
         return sf.SoundFile(
-            path, "w", like.samplerate, like.channels, SUBTYPES[suffix], format=container
+            os.fsencode(path),
+            "w",
+            like.samplerate,
+            like.channels,
+            SUBTYPES[suffix],
+            format=container,
         )
-
-
-@contextmanager
-def _write_errors(folder: str | Path) -> Iterator[None]:
-    """Turns an error of libsndfile into a `UserError`."""
-    try:
-        yield
-    except sf.LibsndfileError as error:
-        raise UserError(f"Cannot write to {folder}: {error.error_string}") from error
 
 
 def output_folders(files: Sequence[Path], out: Path) -> dict[Path, Path]:

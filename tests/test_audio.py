@@ -123,9 +123,9 @@ def test_full_disk_is_named():
     # /dev/full fails every write with "no space left on device".
     from pathlib import Path
 
-    from asteroid_ucr.utils.atomic import write_error
+    from asteroid_ucr.utils.errors import system_error
 
     with pytest.raises(OSError) as caught, open("/dev/full", "w") as file:
         file.write("x")
         file.flush()
-    assert "disk is full" in str(write_error(Path("a.wav"), caught.value))
+    assert "disk is full" in str(system_error(caught.value, Path("a.wav")))

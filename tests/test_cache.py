@@ -182,3 +182,39 @@ def test_silent_passages_are_avoided(tmp_path):
     assert max(starts) <= 11  # at most 19 % of the crop may be silent for an RMS of 0.9
     with pytest.raises(UserError, match="frames"):
         RandomCrops(cache, 101)
+
+
+OTHER_WRITER = """
+import sys
+import numpy as np
+sys.path.insert(0, {tests!r})
+from test_cache import META, LatentCache
+cache = LatentCache(sys.argv[1], META, write=True)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(12):  # 24 MB, more than the database has at first
+    cache.add(f"{{sys.argv[2]}}{{number}}", np.full((4, 250_000), number), np.zeros((2, 250_000)))
+cache.finish([f"{{sys.argv[2]}}{{number}}" for number in range(12)])
+"""
+
+
+def test_two_processes_write_one_cache(tmp_path):
+    script = OTHER_WRITER.format(tests=os.path.dirname(__file__))
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "cache"), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for name in "ab"
+    ]
+    for writer in writers:
+        writer.stdout.readline()
+    for writer in writers:
+        writer.communicate(b"\n")
+        assert writer.returncode == 0
+    cache = LatentCache(tmp_path / "cache", META)
+    for track in [f"{name}{number}" for name in "ab" for number in range(12)]:
+        assert (cache.whole(track) == int(track[1:])).all() and cache.power(track).shape[
+            1
+        ] == 250_000

@@ -10,7 +10,7 @@ import soundfile as sf
 import torch
 import yaml
 
-from asteroid_ucr.data.slakh import find_splits, load_tracks, read_sources
+from asteroid_ucr.data.slakh import find_splits, load_tracks, read_sources, read_track
 from asteroid_ucr.utils.errors import UserError
 
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "slakh_sample"
@@ -170,3 +170,21 @@ def test_real_trees(tree: str, rate: int, declared: bool) -> None:
     assert native == rate and audio.mixture.shape == (48000,)
     # In these two seconds only the guitar plays: the sum of the stems is the mix.
     assert float(audio.mixture.square().mean()) == pytest.approx(float((mix**2).mean()), rel=0.02)
+
+
+def test_stems_may_be_named_by_numbers(tmp_path: Path) -> None:
+    folder = make_track(tmp_path, "Track00001", {"01": ("Drums", 100.0), "S02": ("Bass", 200.0)})
+    text = (folder / "metadata.yaml").read_text().replace("'01'", "01")
+    (folder / "metadata.yaml").write_text(text)
+    (track,) = load_tracks(tmp_path, "train")
+    assert [stem.id for stem in track.stems] == ["01", "S02"]
+    assert track.sources == ["bass", "drums"] and track.stems[0].is_drum
+
+
+def test_stems_outside_the_track_are_refused(tmp_path: Path) -> None:
+    folder = make_track(tmp_path, "Track00001", {"S00": ("Drums", 100.0)})
+    sf.write(tmp_path / "secret.wav", np.ones(10), 8000)
+    text = (folder / "metadata.yaml").read_text().replace("S00", "../../../secret")
+    (folder / "metadata.yaml").write_text(text)
+    with pytest.raises(UserError, match="name is not a file's"):
+        read_track(folder, "train")

@@ -166,14 +166,22 @@ class TrackCache:
 
     def _get(self, key: bytes) -> bytes | None:
         """The value of a key, or None."""
-        with self._lmdb.begin() as transaction:
+        with self._begin() as transaction:
             return transaction.get(key)
+
+    def _begin(self, **options: Any) -> lmdb.Transaction:
+        """Begins a transaction, in a database that another process may have enlarged."""
+        try:
+            return self._lmdb.begin(**options)
+        except lmdb.MapResizedError:
+            self._lmdb.set_mapsize(0)  # takes the other's size
+            return self._begin(**options)
 
     def _put(self, key: bytes, value: bytes) -> None:
         """Writes a value, and enlarges the database when it is full."""
         while True:
             try:
-                with self._lmdb.begin(write=True) as transaction:
+                with self._begin(write=True) as transaction:
                     transaction.put(key, value)
                 return
             except lmdb.MapFullError:
@@ -202,7 +210,9 @@ class TrackCache:
 
     def finish(self, tracks: Sequence[str]) -> None:
         """Marks the cache as complete: it holds exactly these tracks."""
-        self._put(_COMPLETE, json.dumps(sorted(tracks)).encode())
+        content = json.dumps(sorted(tracks)).encode()
+        if self._get(_COMPLETE) != content:  # a complete cache may be in use
+            self._put(_COMPLETE, content)
 
     @property
     def tracks(self) -> list[str]:
@@ -215,7 +225,7 @@ class TrackCache:
 
     def lengths(self) -> list[int]:
         """Frames of each track, in the order of `tracks`."""
-        with self._lmdb.begin(buffers=True) as transaction:
+        with self._begin(buffers=True) as transaction:
             return [self._frames(transaction.get(track.encode())) for track in self.tracks]
 
     def crop(self, track: str, start: int, frames: int | None) -> np.ndarray:
@@ -223,7 +233,7 @@ class TrackCache:
 
         Latents are `(channels, frames)`, stems are `(n_src, frames * hop)`.
         """
-        with self._lmdb.begin(buffers=True) as transaction:
+        with self._begin(buffers=True) as transaction:
             record = transaction.get(track.encode())
             total = self._frames(record)
             end = total if frames is None else min(total, start + frames)
@@ -236,7 +246,7 @@ class TrackCache:
 
     def power(self, track: str) -> np.ndarray:
         """Mean square of each source in each frame, `(n_src, frames)`, float32."""
-        with self._lmdb.begin(buffers=True) as transaction:
+        with self._begin(buffers=True) as transaction:
             record = transaction.get(track.encode())
             total = self._frames(record)
             power = np.frombuffer(record, "<f4", offset=2 * self._values * total)

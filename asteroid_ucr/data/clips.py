@@ -152,7 +152,7 @@ def folder_clips(
         raise UserError(f"{folder} is not a folder: name a folder of clips.")
     found = False
     for path in [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]:
-        names = {p.stem for p in path.iterdir() if p.suffix in CLIP_SUFFIXES}
+        names = {file.stem for file in _audio_files(path)}
         stems = {name for name in names if "_" not in name} - {"mix", "mixture"}
         if stems != set(sources):
             continue
@@ -181,8 +181,13 @@ def folder_clips(
 
 def file_for(folder: Path, name: str) -> Path | None:
     """The audio file `name` of a clip's folder, whichever format it has."""
-    paths = (folder / f"{name}{suffix}" for suffix in CLIP_SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in _audio_files(folder) if path.stem == name), None)
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    """The audio files of a clip's folder; hidden ones are another system's notes on files."""
+    files = [p for p in folder.iterdir() if p.suffix.lower() in CLIP_SUFFIXES and p.is_file()]
+    return sorted(path for path in files if not path.name.startswith("."))
 
 
 def _read(folder: Path, name: str, sample_rate: int) -> Tensor:

@@ -27,8 +27,19 @@ MIX_POLICIES = ("sum", "paper_mean")
 SPLIT_FOLDERS = (*SPLITS, "omitted")
 _TRACK_NAME = re.compile(r"Track\d+")
 _UUID_LINE = re.compile(r"^UUID:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
+
 # The C loader is about ten times as fast; a whole Slakh tree has two thousand metadata files.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(YAML_LOADER):
+    """Reads the keys of mappings as text: the stem 01 has the file 01.flac."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """
     path = folder / "metadata.yaml"
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: the track cannot be used.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -168,6 +179,8 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     stems = data.get("stems") if isinstance(data, dict) else None
     if not isinstance(stems, dict) or not all(isinstance(s, dict) for s in stems.values()):
         raise UserError(f"{path} has no mapping named stems: restore the file.")
+    if not all(isinstance(name, str) and Path(name).name == name for name in stems):
+        raise UserError(f"{path} has a stem whose name is not a file's: restore the file.")
     if not all(isinstance(s.get("inst_class"), str) for s in stems.values()):
         raise UserError(f"{path} has a stem without inst_class: restore the file.")
     return data
@@ -199,10 +212,10 @@ def read_track(folder: Path, split: str) -> Track:
     data = read_metadata(folder)
     stems = [
         Stem(
-            id=str(stem_id),
+            id=stem_id,
             inst_class=fields["inst_class"],
             is_drum=bool(fields.get("is_drum", False)),
-            path=_readable(stem_file(folder, str(stem_id))),
+            path=_readable(stem_file(folder, stem_id)),
             declared=bool(fields.get("audio_rendered", False)),
         )
         for stem_id, fields in sorted(data["stems"].items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import itertools
 import json
 import math
 import os
@@ -11,24 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.errors import system_error
 
-_REASONS = {
-    errno.ENOSPC: "the disk is full: free some space",
-    errno.EDQUOT: "the disk quota is used up: free some space",
-    errno.EROFS: "the file system is read-only: choose another folder",
-    errno.EACCES: "permission is denied: choose a folder that you may write to",
-    errno.EPERM: "permission is denied: choose a folder that you may write to",
-    errno.ENOTDIR: "a part of its path is a file: choose another folder",
-    errno.EEXIST: "a file of that name is in the way: choose another folder",
-    errno.EISDIR: "a folder of that name is in the way: choose another name",
-}
-
-
-def write_error(path: Path, error: OSError) -> UserError:
-    """Turns an operating-system error that occurred while writing `path` into a `UserError`."""
-    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-    return UserError(f"Cannot write {path}: {reason}.")
+_numbers = itertools.count()  # one for each temporary file of this process
 
 
 def make_folder(path: str | Path) -> Path:
@@ -37,7 +22,7 @@ def make_folder(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise write_error(folder, error) from error
+        raise system_error(error, folder) from error
     return folder
 
 
@@ -46,21 +31,39 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path, which is renamed to `path` when the block succeeds.
 
     The temporary name has the same ending, because audio and plotting libraries derive the format
-    from it.
+    from it, and is short, because the target's may be as long as the file system allows.
 
     Raises:
         UserError: If the folder or the file cannot be written.
     """
     target = Path(path)
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    temporary = target.with_name(f".{os.getpid()}-{next(_numbers)}{target.suffix}")
     try:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        raise write_error(target, error) from error
+        raise system_error(error, target) from error
+    except RuntimeError as error:  # of torch.save, which hides what the operating system said
+        if reason := refusal(temporary):
+            raise system_error(reason, target) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refusal(path: Path) -> OSError | None:
+    """Why nothing more can be written to a temporary file, such as a full disk, or None.
+
+    Libraries that write in C report only that they failed. The question is put to the operating
+    system by appending to the file, which is useless after this.
+    """
+    try:
+        with open(path, "ab") as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        return error
+    return None
 
 
 def write_json(path: str | Path, content: Any) -> None:

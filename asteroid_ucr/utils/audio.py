@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -15,11 +16,14 @@ import torch
 import torchaudio.functional as AF
 from torch import Tensor
 
-from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.atomic import atomic_path, refusal
 from asteroid_ucr.utils.errors import UserError
 
 # Endings of the audio files in a folder: first those that soundfile reads, then ffmpeg's.
-AUDIO_SUFFIXES = set(".wav .flac .ogg .mp3 .aif .aiff .opus .m4a .aac .mp4 .wma .webm".split())
+AUDIO_SUFFIXES = set(
+    ".wav .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .rf64 .w64 .voc "
+    ".m4a .m4b .aac .mp4 .mov .mkv .mka .webm .wma .wv .ape .tta .ac3 .dts .amr .3gp .spx".split()
+)
 
 
 @contextmanager
@@ -33,12 +37,13 @@ def open_audio(path: str | Path) -> Iterator[sf.SoundFile]:
     if path.is_dir():
         raise UserError(f"{path} is a folder: name an audio file.")
     if not path.is_file():
-        raise UserError(f"{path} does not exist: check the name.")
+        what = "is a link to nothing" if path.is_symlink() else "does not exist"
+        raise UserError(f"{path} {what}: check the name.")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is an empty file: it holds no audio.")
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            file = sf.SoundFile(path)
+            file = sf.SoundFile(os.fsencode(path))  # bytes, as names need not be Unicode
         except sf.LibsndfileError:
             file = sf.SoundFile(_decode_with_ffmpeg(path, Path(scratch) / "decoded.wav"))
         with file:
@@ -54,8 +59,19 @@ def _decode_with_ffmpeg(path: Path, target: Path) -> Path:
             f"{path} is not audio that libsndfile reads (wav, flac, ogg, mp3): install ffmpeg for "
             "other formats, or convert it to wav."
         )
-    # With "-rf64 auto", files beyond 4 GiB are valid.
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-vn", "-c:a", "pcm_f32le"]
+    # With "file:", a colon in the name is not a protocol; with "-rf64 auto", files beyond 4 GiB are
+    # valid.
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-nostdin",
+        "-i",
+        f"file:{path}",
+        "-vn",
+        "-c:a",
+        "pcm_f32le",
+    ]
     done = subprocess.run(
         [*command, "-rf64", "auto", str(target)], capture_output=True, text=True, check=False
     )
@@ -117,6 +133,38 @@ def rms_gain(rms: Tensor) -> Tensor:
     return torch.where(rms > 0, 0.1 / rms.clamp(min=1e-4), torch.ones_like(rms))
 
 
+@contextmanager
+def writing(temporary: Path) -> Iterator[None]:
+    """Says why libsndfile failed to write a temporary file, inside `atomic_path`.
+
+    Raises:
+        OSError: If the operating system refused, as it does when the disk is full.
+        UserError: If libsndfile refused, such as a rate that the format does not have.
+    """
+    try:
+        yield
+    except (sf.LibsndfileError, AssertionError) as error:  # soundfile asserts that all is written
+        if reason := refusal(temporary):
+            raise reason from error
+        text = getattr(error, "error_string", "the file is not complete.")
+        raise UserError(f"Cannot write to {temporary.parent}: {text}") from error
+
+
+def close_written(file: sf.SoundFile) -> None:
+    """Closes a temporary file that was written, and makes sure that it can be read to its end.
+
+    Errors are those of `writing`: what an encoder keeps back is lost without a word if the disk is
+    full when the file is closed.
+    """
+    frames, path = file.frames, file.name
+    with writing(Path(os.fsdecode(path))):
+        file.close()
+        with sf.SoundFile(path) as written:
+            assert written.frames == frames
+            written.seek(max(0, frames - 1))
+            assert len(written.read(1)) == min(1, frames)
+
+
 def write_audio(
     path: str | Path, wav: Tensor, sample_rate: int, subtype: str | None = None
 ) -> None:
@@ -135,8 +183,5 @@ def write_audio(
     samples = torch.atleast_2d(wav.detach().cpu().float()).numpy().T
     if subtype is None and Path(path).suffix == ".wav":
         subtype = "PCM_16" if np.abs(samples).max(initial=0.0) <= 1.0 else "FLOAT"
-    with atomic_path(path) as temporary:
-        try:
-            sf.write(temporary, samples, sample_rate, subtype=subtype)
-        except sf.LibsndfileError as error:
-            raise UserError(f"Cannot write {path}: {error.error_string}") from error
+    with atomic_path(path) as temporary, writing(temporary):
+        sf.write(os.fsencode(temporary), samples, sample_rate, subtype=subtype)
