@@ -50,45 +50,27 @@ KNOWN_COUNTS = {
 
 @dataclass(frozen=True)
 class Fault:
-    """One finding.
+    """One finding."""
 
-    Attributes:
-        track: "split/TrackNNNNN", the name of a split, or "" for the whole tree.
-        stem: The stem's id or "mix", or "" where the finding concerns the track.
-        kind: A key of `KINDS`.
-        detail: What exactly was found.
-    """
-
-    track: str
-    stem: str
-    kind: str
+    track: str  # "split/TrackNNNNN", the name of a split, or "" for the whole tree
+    stem: str  # id of the stem or "mix", or "" where the finding concerns the track
+    kind: str  # a key of `KINDS`
     detail: str
 
 
 @dataclass
 class Diagnosis:
-    """All findings about a tree.
-
-    Attributes:
-        root: The folder examined.
-        faults: In the order of `KINDS`, then by track.
-        tracks_per_split: Number of track folders by split.
-        tracks: The tracks whose metadata could be read, with their usable stems.
-        edition: "redux", "original", "BabySlakh or other flat tree", "unknown" or "none".
-        shared: For each pair of splits, how many tracks of the second have a MIDI file that the
-            first has too.
-        listened: Whether the audio was read.
-        sounds: What each stem sounds like, by track and stem, if it was.
-    """
+    """All findings about a tree."""
 
     root: Path
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)  # in the order of `KINDS`, then by track
     tracks_per_split: dict[str, int] = field(default_factory=dict)
-    tracks: list[slakh.Track] = field(default_factory=list)
-    edition: str = "none"
+    tracks: list[slakh.Track] = field(default_factory=list)  # those with readable metadata
+    edition: str = "none"  # "redux", "original", "BabySlakh or other flat tree" or "unknown"
+    # For each pair of splits, how many tracks of the second share their MIDI file with the first.
     shared: dict[tuple[str, str], int] = field(default_factory=dict)
-    listened: bool = False
-    sounds: dict[tuple[str, str], Sound] = field(default_factory=dict)
+    listened: bool = False  # whether the audio was read
+    sounds: dict[tuple[str, str], Sound] = field(default_factory=dict)  # by track and stem
 
     def counts(self) -> dict[str, int]:
         """Number of faults by kind, in the order of the report, without empty kinds."""

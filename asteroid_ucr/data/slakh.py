@@ -44,21 +44,13 @@ class _Loader(YAML_LOADER):
 
 @dataclass(frozen=True)
 class Stem:
-    """One rendered instrument of a track.
+    """One rendered instrument of a track."""
 
-    Attributes:
-        id: The stem's name in the metadata, such as "S03".
-        inst_class: The instrument family as Slakh names it, such as "Strings (continued)".
-        is_drum: Whether the stem is a drum kit.
-        path: Audio file, or None if no file can be read.
-        declared: The metadata's `audio_rendered`. The file decides, not this flag.
-    """
-
-    id: str
-    inst_class: str
+    id: str  # name in the metadata, such as "S03"
+    inst_class: str  # family as Slakh names it, such as "Strings (continued)"
     is_drum: bool
-    path: Path | None
-    declared: bool
+    path: Path | None  # audio file; None if no file can be read
+    declared: bool  # `audio_rendered` of the metadata; the file decides, not this flag
 
     @property
     def source(self) -> str:
@@ -88,18 +80,11 @@ class Track:
 
 @dataclass(frozen=True)
 class SourceAudio:
-    """References and the mixture that they make up.
+    """References, in the order of the sources asked for, and the mixture that they make up."""
 
-    Attributes:
-        references: `(n_src, time)`, float32, in the order of the sources asked for.
-        mixture: `(time,)`. With `mix` "sum" it is `references.sum(0)`; with "paper_mean" it is
-            `references.mean(0)`.
-        mix: Mixing policy, "sum" or "paper_mean".
-    """
-
-    references: Tensor
-    mixture: Tensor
-    mix: str
+    references: Tensor  # `(n_src, time)`, float32
+    mixture: Tensor  # `(time,)`
+    mix: str  # policy: "sum" or "paper_mean" (see `read_sources`)
 
 
 def track_folders(folder: Path) -> list[Path]:
@@ -132,25 +117,18 @@ def find_splits(root: str | Path) -> dict[str, list[Path]]:
     splits = {name: track_folders(root / name) for name in SPLIT_FOLDERS if (root / name).is_dir()}
     if any(splits.values()):
         return splits
-    flat = track_folders(root)
-    if flat and root.name in SPLIT_FOLDERS:
+    if not (flat := track_folders(root)):
+        raise UserError(
+            f"{root} is not a Slakh tree: it holds neither train/validation/test folders with "
+            f"TrackNNNNN folders inside nor TrackNNNNN folders{_suggestion(root)}."
+        )
+    if root.name in SPLIT_FOLDERS:
         raise UserError(
             f"{root} is one split of a Slakh tree: give the folder above it, {root.parent}."
         )
-    if flat:
-        return _cut_by_name(flat)
-    raise UserError(
-        f"{root} is not a Slakh tree: it holds neither train/validation/test folders with "
-        f"TrackNNNNN folders inside nor TrackNNNNN folders{_suggestion(root)}."
-    )
-
-
-def _cut_by_name(folders: list[Path]) -> dict[str, list[Path]]:
-    """Splits of the tracks of a flat tree; see `find_splits`."""
-    count = len(folders)
-    held = max(1, round(0.2 * count)) if count >= 3 else 0
-    train = count - 2 * held if held else 1
-    parts = folders[:train], folders[train : train + held], folders[train + held :]
+    held = max(1, round(0.2 * len(flat))) if len(flat) >= 3 else 0
+    train = len(flat) - 2 * held if held else 1
+    parts = flat[:train], flat[train : train + held], flat[train + held :]
     return dict(zip(SPLITS, parts, strict=True))
 
 
@@ -224,10 +202,7 @@ def read_track(folder: Path, split: str) -> Track:
 
 
 def read_uuids(folders: Iterable[Path]) -> dict[str, list[str]]:
-    """Track names by the UUID of the MIDI file that they were rendered from.
-
-    Only that line of the metadata is read, for speed. Tracks without a UUID are left out.
-    """
+    """Track names by the UUID of their MIDI file; only its line is read, for speed."""
     found: dict[str, list[str]] = {}
     for folder in folders:
         try:
@@ -279,20 +254,15 @@ def load_tracks(
             f"doctor {root} to see why."
         )
     if split in ("validation", "test") and not allow_shared_midi:
-        _refuse_shared(root, tracks, read_uuids(splits.get("train", [])))
+        trained = read_uuids(splits.get("train", []))
+        if shared := [track for track in tracks if track.uuid in trained]:
+            example = f"{shared[0].name} with {trained[shared[0].uuid][0]}"
+            raise UserError(
+                f"{len(shared)} of {len(tracks)} {split} tracks of {root} share their MIDI file "
+                f"with training tracks (such as {example}): use the redux splits, or pass "
+                "--allow_shared_midi to keep them."
+            )
     return tracks
-
-
-def _refuse_shared(root: str | Path, tracks: list[Track], trained: dict[str, list[str]]) -> None:
-    """Raises a `UserError` if tracks share their MIDI file with training tracks."""
-    shared = [t for t in tracks if t.uuid and t.uuid in trained]
-    if shared:
-        first = shared[0]
-        raise UserError(
-            f"{len(shared)} of {len(tracks)} {first.split} tracks of {root} share their MIDI file "
-            f"with training tracks (such as {first.name} with {trained[first.uuid][0]}): use the "
-            "redux splits, or pass --allow_shared_midi to keep them."
-        )
 
 
 def read_sources(
@@ -327,18 +297,21 @@ def read_sources(
             raise UserError(
                 f"{track.folder} has no stem of {source!r}: it has {', '.join(track.sources)}."
             )
-        stems: list[Tensor] = []
+        stems = []
         for path in paths:
             wav, rate = read_audio(path, mono=True)
             native = native or rate
             stems.append(resample(wav[0], rate, native))
-        shortest = min(map(len, stems))
-        total = torch.stack([stem[:shortest] for stem in stems]).sum(0)
+        total = _stack(stems).sum(0)
         # A silent stem adds nothing to a sum but would lower a mean.
         audible = sum(bool(stem.any()) for stem in stems)
         signals.append(total if mix == "sum" else total / max(audible, 1))
-    length = min(map(len, signals))
-    stacked = torch.stack([signal[:length] for signal in signals])
-    references = resample(stacked, native, sample_rate)
+    references = resample(_stack(signals), native, sample_rate)
     mixture = references.sum(0) if mix == "sum" else references.mean(0)
     return SourceAudio(references, mixture, mix)
+
+
+def _stack(signals: list[Tensor]) -> Tensor:
+    """Signals `(count, time)`, cropped to the shortest."""
+    shortest = min(map(len, signals))
+    return torch.stack([signal[:shortest] for signal in signals])

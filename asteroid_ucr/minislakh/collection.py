@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
-from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from asteroid_ucr.data.slakh import SPLITS, track_folders
-from asteroid_ucr.minislakh.midi_files import Unusable, find_midi, load_midi
+from asteroid_ucr.minislakh.midi_files import md5, read_midi
 from asteroid_ucr.minislakh.notes import Note, Part, Recording
 from asteroid_ucr.minislakh.song import compose
 from asteroid_ucr.minislakh.sounds import Source, default_soundfont, describe, open_sounds
@@ -81,7 +80,7 @@ def build(
         if not value >= least or value == float("inf"):
             raise UserError(f"--{name} is {value}: give a number of {least} or more.")
     out, paths = Path(out), tuple(map(str, soundfont or [default_soundfont()]))
-    settings = {
+    settings: dict[str, Any] = {
         "version": VERSION,
         "seed": seed,
         "seconds": float(seconds),
@@ -91,7 +90,7 @@ def build(
     }
     chosen: Sequence[Recording | int] = range(songs)
     if midi_dir is not None:
-        chosen, settings["midi"] = _choose_midi(Path(midi_dir), songs, seconds)
+        chosen, settings["midi"] = read_midi(Path(midi_dir), songs, seconds)
     wanted = {out / split_of(i) / f"Track{i + 1:05d}": song for i, song in enumerate(chosen)}
     _check_folder(out, settings, wanted)
     for split in SPLITS:
@@ -99,7 +98,7 @@ def build(
     with atomic_path(out / RECORD) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     tasks = [
-        delayed(_write)(song, seconds, folder, seed, paths, varied)
+        delayed(_write)(song, folder, settings, paths)
         for folder, song in wanted.items()
         if not is_complete(folder)
     ]
@@ -115,20 +114,12 @@ def _opened(paths: tuple[str, ...]) -> list[Source]:
 
 
 def _write(
-    song: Recording | int,
-    seconds: float,
-    folder: Path,
-    seed: int,
-    paths: tuple[str, ...],
-    varied: bool,
+    song: Recording | int, folder: Path, settings: dict[str, Any], paths: tuple[str, ...]
 ) -> None:
     """Renders a given song, or composes one by its number, in any process."""
+    seed, seconds = settings["seed"], settings["seconds"]
     recording = compose_recording(seed, song, seconds) if isinstance(song, int) else song
-    write_track(recording, folder, seed, _opened(paths), varied)
-
-
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    write_track(recording, folder, seed, _opened(paths), settings["varied"])
 
 
 def compose_recording(seed: int, index: int, seconds: float) -> Recording:
@@ -143,42 +134,17 @@ def compose_recording(seed: int, index: int, seconds: float) -> Recording:
                 notes.append(Note(start, length, note.pitch, note.velocity))
         if notes:
             parts.append(Part(part.program, part.is_drum, tuple(notes)))
-    uuid = _md5(f"minislakh {VERSION} {seed} {index}")
+    uuid = md5(f"minislakh {VERSION} {seed} {index}".encode())
     return Recording(index, uuid, f"{song.style}/{uuid}.mid", song.tempo, seconds, tuple(parts))
 
 
-def _choose_midi(folder: Path, songs: int, seconds: float) -> tuple[list[Recording], str]:
-    """The first usable files, and an MD5 sum over all files found."""
-    files = find_midi(folder)
-    chosen: list[Recording] = []
-    skipped: Counter[str] = Counter()
-    for path, uuid in files:
-        if len(chosen) == songs:
-            break
-        try:
-            chosen.append(load_midi(path, uuid, len(chosen), seconds, folder))
-        except Unusable as error:
-            skipped[str(error)] += 1
-    reasons = "; ".join(f"{count} {reason}" for reason, count in skipped.most_common())
-    if not chosen:
-        raise UserError(
-            f"--midi_dir {folder} holds no usable file among its {len(files)} MIDI files "
-            f"({reasons}): give files that can be read and have two instruments or more."
-        )
-    if skipped:
-        print(f"{skipped.total()} MIDI files were skipped: {reasons}.")
-    return chosen, _md5(" ".join(uuid for _, uuid in files))
-
-
-def _check_folder(out: Path, settings: dict[str, object], wanted: Collection[Path]) -> None:
+def _check_folder(out: Path, settings: dict[str, Any], wanted: Collection[Path]) -> None:
     """Refuses a folder that holds anything other than a part of this collection."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise UserError(f"{out} is a file: give a folder to write the songs to.")
     record = out / RECORD
+    if out.is_file():
+        raise UserError(f"{out} is a file: give a folder to write the songs to.")
     if not record.is_file():
-        if any(out.iterdir()):
+        if out.is_dir() and any(out.iterdir()):
             raise UserError(f"{out} is not empty and is not a mini-Slakh: give another folder.")
         return
     try:

@@ -21,44 +21,26 @@ _TAPS = 4096
 
 @dataclass(frozen=True)
 class Effects:
-    """How a stem sounds, apart from its instrument.
+    """How a stem sounds, apart from its instrument."""
 
-    Attributes:
-        tuning: Semitones by which a drum kit is tuned.
-        touch: Exponent of velocities; above 1, soft notes become softer.
-        keys: Gains in dB by drum key.
-        kick: For the kick drum, its tuning in semitones, its gain in dB below `kick_corner`, and
-            the level and the length in seconds of an added boom; None leaves it as it is.
-        kick_corner: Frequency in Hz.
-        drive: Saturation, from 0 (none) to about 4.
-        ratio: Compression ratio; 1 is none.
-        attack: Attack of the compressor in seconds.
-        chorus: Level of a detuned copy, 0 to 1.
-        depth: Peak deviation of the delay of that copy in milliseconds.
-        curve: Bells of the equaliser as (frequency in Hz, gain in dB, width in octaves).
-        tilt: Slope of the spectrum around 1 kHz in dB per octave.
-        low_cut: Frequency in Hz below which the spectrum falls by 12 dB per octave.
-        high_cut: Frequency in Hz above which it falls by 12 dB per octave.
-        plate: Whether the reverberation is a plate rather than the room of the song.
-        wet: Amplitude of the reverberation.
-    """
-
-    tuning: float = 0.0
-    touch: float = 1.0
-    keys: tuple[tuple[int, float], ...] = ()
+    tuning: float = 0.0  # semitones by which a drum kit is tuned
+    touch: float = 1.0  # exponent of velocities; above 1, soft notes become softer
+    keys: tuple[tuple[int, float], ...] = ()  # gains in dB by drum key
+    # Of the kick drum: tuning in semitones, gain in dB below `kick_corner` in Hz, and the level and
+    # the length in seconds of an added boom. None leaves it as it is.
     kick: tuple[float, float, float, float] | None = None
     kick_corner: float = 80.0
-    drive: float = 0.0
-    ratio: float = 1.0
-    attack: float = 0.01
-    chorus: float = 0.0
-    depth: float = 2.0
-    curve: tuple[tuple[float, float, float], ...] = ()
-    tilt: float = 0.0
-    low_cut: float = 25.0
+    drive: float = 0.0  # saturation, up to about 4
+    ratio: float = 1.0  # of the compressor
+    attack: float = 0.01  # of the compressor, in seconds
+    chorus: float = 0.0  # level of a detuned copy, 0 to 1
+    depth: float = 2.0  # peak deviation of the delay of that copy in ms
+    curve: tuple[tuple[float, float, float], ...] = ()  # bells: centre in Hz, dB, octaves
+    tilt: float = 0.0  # slope of the spectrum around 1 kHz in dB per octave
+    low_cut: float = 25.0  # Hz below which, and above which, the spectrum falls by 12 dB per octave
     high_cut: float = np.inf
-    plate: bool = False
-    wet: float = 0.0
+    plate: bool = False  # whether the reverberation is a plate rather than the room of the song
+    wet: float = 0.0  # amplitude of the reverberation
 
 
 def draw_effects(rng: np.random.Generator, part: Part) -> Effects:
@@ -146,16 +128,13 @@ def shape_kick(wave: Wave, notes: tuple[Note, ...], effects: Effects) -> Wave:
 
 
 def apply_effects(wave: Wave, effects: Effects, room: Wave, rng: np.random.Generator) -> Wave:
-    """Applies drive, compression, chorus, equaliser and reverberation to a stem.
+    """Applies drive, compression, chorus, equaliser and reverberation to a stem `(time,)`.
 
     Args:
-        wave: Audio `(time,)`.
+        wave: The stem.
         effects: Effects to apply.
         room: Impulse response of the room, with an energy of one.
         rng: Random stream for the plate and the phase of the chorus.
-
-    Returns:
-        Audio `(time,)` at about the same level.
     """
     level = float(np.sqrt(np.mean(np.square(wave))))
     if level == 0:

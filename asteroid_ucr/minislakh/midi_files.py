@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from bisect import bisect_right
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,67 +16,86 @@ from asteroid_ucr.utils.errors import UserError
 
 _SUFFIXES = (".mid", ".midi", ".kar")
 _SHORTEST = 2.0  # seconds of music
+_LONGEST_PEDAL = 8.0  # seconds for which a pedal that is never lifted holds a note
 
 
-class Unusable(Exception):  # noqa: N818
+class _Unusable(Exception):  # noqa: N818
     """A MIDI file cannot be rendered as a song; the message is the reason."""
 
 
-def find_midi(folder: str | Path) -> list[tuple[Path, str]]:
-    """All MIDI files below a folder, with their MD5 sums; copies of a file count once.
+def md5(data: bytes) -> str:
+    """The MD5 sum by which Slakh identifies MIDI files, in hexadecimal."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def read_midi(folder: Path, songs: int, seconds: float) -> tuple[list[Recording], str]:
+    """Reads the first usable MIDI files below a folder; copies of a file count once.
+
+    Of each file, the stretch is taken in which the most instruments play for the longest.
+
+    Args:
+        folder: Folder of .mid, .midi and .kar files; `origin` is relative to it.
+        songs: Largest number of files.
+        seconds: Length of the stretch; a shorter file is read completely.
+
+    Returns:
+        The songs, and an MD5 sum over all files found.
 
     Raises:
-        UserError: If the folder does not exist or holds no MIDI file, or a file is unreadable.
+        UserError: If the folder does not exist, a file is unreadable, or no file is usable. Usable
+            files have two seconds and two instruments or more.
     """
-    folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"--midi_dir {folder} is not a folder: give one that holds .mid files.")
-    unique: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in _SUFFIXES and path.is_file():
             try:
-                # Slakh identifies MIDI files by their MD5 sums.
-                name = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-                unique.setdefault(name, path)
+                files.setdefault(md5(path.read_bytes()), path)
             except OSError as error:
                 text = f"{path} cannot be read ({error.strerror}): repair or remove it."
                 raise UserError(text) from error
-    if not unique:
+    if not files:
         raise UserError(f"--midi_dir {folder} holds no .mid, .midi or .kar file.")
-    return [(path, name) for name, path in unique.items()]
+    recordings: list[Recording] = []
+    skipped: Counter[str] = Counter()
+    for uuid, path in files.items():
+        if len(recordings) == songs:
+            break
+        try:
+            tempo, length, parts = _read(path, seconds)
+        except _Unusable as error:
+            skipped[str(error)] += 1
+            continue
+        origin = path.relative_to(folder).as_posix()
+        recordings.append(Recording(len(recordings), uuid, origin, tempo, length, parts))
+    reasons = "; ".join(f"{count} {reason}" for reason, count in skipped.most_common())
+    if not recordings:
+        raise UserError(
+            f"--midi_dir {folder} holds no usable file among its {len(files)} MIDI files "
+            f"({reasons}): give files that can be read and have two instruments or more."
+        )
+    if skipped:
+        print(f"{skipped.total()} MIDI files were skipped: {reasons}.")
+    return recordings, md5(" ".join(files).encode())
 
 
-def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> Recording:
-    """Reads the fullest stretch of a MIDI file.
-
-    Args:
-        path: MIDI file.
-        uuid: MD5 sum of the file.
-        index: Number of the song in the collection.
-        seconds: Length of the stretch; a shorter file is read completely.
-        root: Folder that the name of the file is relative to.
-
-    Returns:
-        The stretch in which the most instruments play for the longest.
-
-    Raises:
-        Unusable: If the file is damaged, is shorter than two seconds, or has fewer than two
-            instruments with notes.
-    """
+def _read(path: Path, seconds: float) -> tuple[float, float, tuple[Part, ...]]:
+    """Tempo, length and parts of the fullest stretch of a file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             midi = pretty_midi.PrettyMIDI(str(path))
     except Exception as error:
         # The parser raises errors of all kinds on damaged files.
-        raise Unusable("damaged or not a MIDI file") from error
+        raise _Unusable("damaged or not a MIDI file") from error
     instruments = [instrument for instrument in midi.instruments if instrument.notes]
     if len(instruments) < 2:
-        raise Unusable("fewer than two instruments have notes")
+        raise _Unusable("fewer than two instruments have notes")
     start = _fullest(instruments, midi.get_end_time(), seconds)
     length = min(seconds, midi.get_end_time() - start)
     if length < _SHORTEST:
-        raise Unusable(f"shorter than {_SHORTEST:g} s")
+        raise _Unusable(f"shorter than {_SHORTEST:g} s")
     parts, stop = [], start + length
     for instrument in instruments:
         notes = tuple(
@@ -85,10 +106,9 @@ def load_midi(path: Path, uuid: str, index: int, seconds: float, root: Path) -> 
         if notes:
             parts.append(Part(int(instrument.program), bool(instrument.is_drum), notes))
     if len(parts) < 2:
-        raise Unusable("fewer than two instruments play in the fullest stretch")
+        raise _Unusable("fewer than two instruments play in the fullest stretch")
     tempi = midi.get_tempo_changes()[1]
-    tempo = float(tempi[0]) if len(tempi) else 120.0
-    return Recording(index, uuid, path.relative_to(root).as_posix(), tempo, length, tuple(parts))
+    return float(tempi[0]) if len(tempi) else 120.0, length, tuple(parts)
 
 
 def _fullest(instruments: list[pretty_midi.Instrument], end: float, seconds: float) -> float:
@@ -100,24 +120,20 @@ def _fullest(instruments: list[pretty_midi.Instrument], end: float, seconds: flo
     window = int(np.ceil(seconds))
     if playing.shape[1] <= window:
         return 0.0
-    sums = np.convolve(playing.sum(0), np.ones(window), "valid")
-    return float(np.argmax(sums))
+    return float(np.argmax(np.convolve(playing.sum(0), np.ones(window), "valid")))
 
 
 def _pedalled(instrument: pretty_midi.Instrument) -> list[float]:
     """Ends of the notes in seconds, extended while the sustain pedal (controller 64) is down."""
-    changes = sorted((c.time, c.value >= 64) for c in instrument.control_changes if c.number == 64)
-    if not changes or instrument.is_drum:
-        return [note.end for note in instrument.notes]
-    times = np.array([time for time, _ in changes])
+    pedal = [c for c in instrument.control_changes if c.number == 64 and not instrument.is_drum]
+    changes = sorted((c.time, c.value >= 64) for c in pedal)
+    times = [time for time, _ in changes]
     ends = []
     for note in instrument.notes:
-        last = int(np.searchsorted(times, note.end, "right")) - 1
-        end = note.end
-        if last >= 0 and changes[last][1]:
-            lifted = [time for time, down in changes[last + 1 :] if not down]
-            again = [n.start for n in instrument.notes if n.pitch == note.pitch and n.start >= end]
-            # A pedal that is never lifted holds notes for at most 8 s.
-            end = min([note.end + 8.0, *lifted[:1], *([min(again)] if again else [])])
-        ends.append(max(end, note.end))
+        until, following = [note.end], bisect_right(times, note.end)
+        if following and changes[following - 1][1]:
+            again = (n.start for n in instrument.notes if n.pitch == note.pitch)
+            lifted = (time for time, down in changes[following:] if not down)
+            until = [note.end + _LONGEST_PEDAL, *(t for t in again if t >= note.end), *lifted]
+        ends.append(min(until))
     return ends

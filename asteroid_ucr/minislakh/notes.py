@@ -33,17 +33,11 @@ class Note:
 
 @dataclass(frozen=True)
 class Part:
-    """What one instrument plays.
+    """What one instrument plays."""
 
-    Attributes:
-        program: General MIDI program, 0 to 127; for drums, the program of the kit.
-        is_drum: Whether the pitches are drum keys.
-        notes: The notes in any order.
-    """
-
-    program: int
-    is_drum: bool
-    notes: tuple[Note, ...]
+    program: int  # General MIDI, 0 to 127; for drums, the program of the kit
+    is_drum: bool  # whether the pitches are drum keys
+    notes: tuple[Note, ...]  # in any order
 
     @property
     def inst_class(self) -> str:
@@ -53,20 +47,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Recording:
-    """A song that is ready to be rendered.
+    """A song that is ready to be rendered."""
 
-    Attributes:
-        index: Number of the song in the collection.
-        uuid: Identifier of the MIDI file: 32 hexadecimal digits.
-        origin: Source of the MIDI file, for `lmd_midi_dir`.
-        tempo: Beats per minute, for the MIDI files.
-        seconds: Length of the audio.
-        parts: At least one part, with times in seconds.
-    """
-
-    index: int
-    uuid: str
-    origin: str
-    tempo: float
-    seconds: float
-    parts: tuple[Part, ...]
+    index: int  # number of the song in the collection
+    uuid: str  # identifier of the MIDI file: 32 hexadecimal digits
+    origin: str  # source of the MIDI file, for `lmd_midi_dir`
+    tempo: float  # beats per minute, for the MIDI files
+    seconds: float  # length of the audio
+    parts: tuple[Part, ...]  # at least one, with times in seconds

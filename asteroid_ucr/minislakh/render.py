@@ -20,19 +20,12 @@ NORMALIZATION = -13.0
 
 @dataclass(frozen=True)
 class RenderedStem:
-    """A stem as it sounds.
+    """A stem as it sounds."""
 
-    Attributes:
-        part: The notes of the stem, with the program that was drawn.
-        sound: Name of the soundfont or kit, and of the instrument.
-        wave: Audio `(time,)` at 44.1 kHz, close to `NORMALIZATION`; zeros if the stem is silent.
-        loudness: Loudness in LUFS before normalisation, at least -70.
-    """
-
-    part: Part
-    sound: str
-    wave: Wave
-    loudness: float
+    part: Part  # the notes, with the program that was drawn
+    sound: str  # name of the soundfont or kit, and of the instrument
+    wave: Wave  # `(time,)` at 44.1 kHz, close to `NORMALIZATION`; zeros if the stem is silent
+    loudness: float  # LUFS before normalisation, at least -70
 
 
 def render_stems(

@@ -16,21 +16,13 @@ CORE = ("Drums", "Bass", "Piano")
 
 @dataclass(frozen=True)
 class Section:
-    """A stretch of a song.
+    """A stretch of a song."""
 
-    Attributes:
-        label: "verse" or "chorus", where all play, or "intro", "break", "solo" or "fill".
-        start: First beat.
-        bars: Length in bars.
-        energy: Intensity from 0 (quiet) to 1 (full).
-        resting: Instrument classes that pause.
-    """
-
-    label: str
-    start: float
+    label: str  # "verse" or "chorus", where all play, or "intro", "break", "solo" or "fill"
+    start: float  # first beat
     bars: int
-    energy: float
-    resting: frozenset[str]
+    energy: float  # intensity from 0 (quiet) to 1 (full)
+    resting: frozenset[str]  # instrument classes that pause
 
     @property
     def soloist(self) -> str | None:
@@ -64,32 +56,19 @@ class Song:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a song, as a player sees it.
+    """One bar of a song, as a player sees it."""
 
-    Attributes:
-        start: First beat.
-        beats: Length in quarter notes.
-        index: Number of the bar within its section.
-        section: The section that the bar belongs to.
-        chords: Chords of the whole song.
-        kicks: Onsets of the bass drum, counted from the start of the bar.
-        key: Pitch class of the tonic.
-        minor: Whether the song is in minor.
-        triplets: Whether beats are divided in three.
-        riff: Random stream that repeats with every pair of bars in sections of the same name, so
-            that players repeat their figures.
-        free: Random stream that never repeats.
-    """
-
-    start: float
-    beats: float
-    index: int
+    start: float  # first beat
+    beats: float  # length in quarter notes
+    index: int  # within the section
     section: Section
-    chords: list[Chord]
-    kicks: list[float]
-    key: int
+    chords: list[Chord]  # of the whole song
+    kicks: list[float]  # onsets of the bass drum, counted from the start of the bar
+    key: int  # pitch class of the tonic
     minor: bool
-    triplets: bool
+    triplets: bool  # whether beats are divided in three
+    # Random streams. The first repeats with every pair of bars in sections of the same name, so
+    # that players repeat their figures; the second never repeats.
     riff: np.random.Generator
     free: np.random.Generator
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +9,15 @@ import numpy as np
 import pretty_midi
 import soundfile as sf
 import yaml
+from numpy.typing import NDArray
 
+from asteroid_ucr.data.slakh import read_metadata
 from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Part, Recording, Wave
 from asteroid_ucr.minislakh.render import NORMALIZATION, RenderedStem, render_stems
 from asteroid_ucr.minislakh.sounds import Source
-from asteroid_ucr.utils.atomic import make_folder, write_error
+from asteroid_ucr.utils.atomic import atomic_folder, make_folder
+from asteroid_ucr.utils.audio import writing
+from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import song_rng
 
 # Peak of a mix in dBFS, as in Slakh.
@@ -47,22 +49,19 @@ def write_track(
         UserError: If the folder cannot be written.
     """
     rendered = render_stems(recording, seed, sources, varied)
+    stems = {f"S{number:02d}": item for number, item in enumerate(rendered)}
     gain = mix_gain([stem.wave for stem in rendered], song_rng(seed, recording.index, "gain"))
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
+    with atomic_folder(folder) as scratch:
         make_folder(scratch / "stems")
         make_folder(scratch / "MIDI")
         total = np.zeros(len(rendered[0].wave), dtype=np.int32)
-        stems = {f"S{number:02d}": item for number, item in enumerate(rendered)}
         for name, item in stems.items():
             samples = np.round(item.wave * (gain * 32767)).astype(np.int16)
             # The mix is the sum of the stems as they are stored, to the last bit.
             total += samples
-            sf.write(scratch / "stems" / f"{name}.flac", samples, SAMPLE_RATE, subtype="PCM_16")
+            _write_audio(scratch / "stems" / f"{name}.flac", samples)
             _midi([item.part], recording.tempo).write(str(scratch / "MIDI" / f"{name}.mid"))
-        mix = np.clip(total, -32768, 32767).astype(np.int16)
-        sf.write(scratch / "mix.flac", mix, SAMPLE_RATE, subtype="PCM_16")
+        _write_audio(scratch / "mix.flac", np.clip(total, -32768, 32767).astype(np.int16))
         _midi([item.part for item in rendered], recording.tempo).write(str(scratch / "all_src.mid"))
         metadata = {
             "UUID": recording.uuid,
@@ -76,14 +75,11 @@ def write_track(
             "target_peak": TARGET_PEAK,
         }
         (scratch / "metadata.yaml").write_text(yaml.safe_dump(metadata), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.rename(folder)
-    except (OSError, sf.LibsndfileError) as error:
-        cause = error if isinstance(error, OSError) else OSError(0, str(error))
-        raise write_error(folder, cause) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_audio(path: Path, samples: NDArray[np.int16]) -> None:
+    with writing(path):
+        sf.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
 
 
 def _stem_metadata(item: RenderedStem) -> dict[str, object]:
@@ -116,11 +112,9 @@ def _midi(parts: list[Part], tempo: float) -> pretty_midi.PrettyMIDI:
 def is_complete(folder: Path) -> bool:
     """Whether the folder of a track holds every file that belongs to it."""
     try:
-        metadata = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
-        names = list(metadata["stems"])
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+        stems = read_metadata(folder)["stems"]
+    except UserError:
         return False
-    files = ["mix.flac", "all_src.mid"]
-    files += [path for name in names for path in (f"stems/{name}.flac", f"MIDI/{name}.mid")]
-    paths = [folder / file for file in files]
+    files = [path for name in stems for path in (f"stems/{name}.flac", f"MIDI/{name}.mid")]
+    paths = [folder / file for file in ("mix.flac", "all_src.mid", *files)]
     return all(path.is_file() and path.stat().st_size > 0 for path in paths)

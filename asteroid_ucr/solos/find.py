@@ -20,9 +20,9 @@ to the instrument that should pause; windows with more than a few percent of it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,17 +54,11 @@ Kind = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Window:
-    """A passage of `WINDOW` latent frames.
+    """A passage of `WINDOW` latent frames."""
 
-    Attributes:
-        kind: Instruments of the mixture.
-        track: Name of the track.
-        start: First frame.
-    """
-
-    kind: Kind
+    kind: Kind  # instruments of the mixture
     track: str
-    start: int
+    start: int  # first frame
 
 
 def find_solos(
@@ -147,13 +141,16 @@ class _Windows:
         # A tagger is trained on the windows of one half and applied to those of the other.
         self.halves = np.array(halves)
 
-    def of(self, kinds: Sequence[Kind]) -> np.ndarray:
-        """Whether each window is of a mixture of one of these kinds."""
-        return np.array([window.kind in kinds for window in self.windows], dtype=bool)
+    def have(self, instrument: str) -> np.ndarray:
+        """Whether each window is of a mixture that has an instrument."""
+        return np.array([instrument in window.kind for window in self.windows], dtype=bool)
 
-    def kinds_with(self, instrument: str) -> list[Kind]:
-        """Kinds of mixtures that have an instrument."""
-        return [kind for kind in self._caches if instrument in kind]
+    def kinds_with(self, instrument: str) -> Iterator[tuple[Kind, str, np.ndarray]]:
+        """Kinds of mixtures that have an instrument: kind, partner, and the windows' numbers."""
+        for kind in self._caches:
+            if instrument in kind:
+                (partner,) = set(kind) - {instrument}
+                yield kind, partner, np.flatnonzero([w.kind == kind for w in self.windows])
 
     def describe_sum(self, first: int, second: int, gain_db: float) -> np.ndarray:
         """Features of the sum of two windows, the second louder by `gain_db`."""
@@ -164,14 +161,13 @@ class _Windows:
     @torch.no_grad()
     def energy(self, model: UCRSeparator) -> np.ndarray:
         """Share of each window's energy that a model gives to each instrument of its kind."""
-        tracks: dict[tuple[Kind, str], Tensor] = {}
         shares = []
-        for kind, track, start in ((w.kind, w.track, w.start) for w in self.windows):
-            if (kind, track) not in tracks:
-                latents = torch.from_numpy(self._caches[kind].whole(track))[None]
-                tracks[kind, track] = model.select(kind).latent_energy(latents)[0]
-            energy = tracks[kind, track][:, start : start + WINDOW].sum(-1)
-            shares.append((energy / energy.sum().clamp(min=1e-9)).numpy())
+        for (kind, track), windows in groupby(self.windows, lambda w: (w.kind, w.track)):
+            latents = torch.from_numpy(self._caches[kind].whole(track))[None]
+            whole = model.select(kind).latent_energy(latents)[0]
+            for window in windows:
+                energy = whole[:, window.start : window.start + WINDOW].sum(-1)
+                shares.append((energy / energy.sum().clamp(min=1e-9)).numpy())
         return np.array(shares)
 
     def _power(self, index: int) -> Tensor:
@@ -193,15 +189,14 @@ def _presence(
     table: _Windows, instrument: str, solos: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
     """Probability that an instrument sounds in each window, by a tagger not trained on it."""
-    probability = np.empty(len(table.windows))
+    probability, has = np.empty(len(table.windows)), table.have(instrument)
     for half in (0, 1):
         learnt = table.halves == half
-        has = table.of(table.kinds_with(instrument))
         if learnt.all() or not learnt.any() or has[learnt].all():
             raise UserError("There are too few tracks to find solos in: use six or more.")
         examples = table.features[learnt], has[learnt]
         if solos:
-            examples = _examples(table, instrument, solos, learnt, has, rng)
+            examples = _examples(table, instrument, solos, learnt, rng)
         regression = LogisticRegression(C=0.02, max_iter=500, class_weight="balanced")
         tagger = make_pipeline(StandardScaler(), regression).fit(*examples)
         probability[~learnt] = tagger.predict_proba(table.features[~learnt])[:, 1]
@@ -213,18 +208,17 @@ def _examples(
     instrument: str,
     solos: Mapping[str, np.ndarray],
     learnt: np.ndarray,
-    has: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features and labels of windows without an instrument, and with its solos added to them."""
 
     def drawn(name: str, draws: int) -> np.ndarray:
-        """Random solos of an instrument from the half that is used for training."""
         found = solos[name][learnt[solos[name]]]
         if not len(found):
             raise UserError(f"Too few passages of {name} alone were found: use more tracks.")
         return rng.choice(found, draws)
 
+    has = table.have(instrument)
     lacking, having = np.flatnonzero(learnt & ~has), np.flatnonzero(learnt & has)
     without = rng.choice(lacking, DRAWS)
     gains = rng.uniform(*_GAIN_DB, DRAWS)
@@ -244,9 +238,7 @@ def _candidates(
 ) -> list[tuple[np.ndarray, float]]:
     """Windows of an instrument alone, and how unsure the tagger is, for each of its kinds."""
     candidates = []
-    for kind in table.kinds_with(instrument):
-        (partner,) = set(kind) - {instrument}
-        rows = np.flatnonzero(table.of([kind]))
+    for _, partner, rows in table.kinds_with(instrument):
         order = rows[np.argsort(presence[partner][rows], kind="stable")]
         found = order[: round(SHARE * len(rows))]
         candidates.append((found, float(presence[partner][found].mean()) if len(found) else 1.0))
@@ -258,9 +250,7 @@ def _heard(
 ) -> np.ndarray:
     """Windows of all kinds in which taggers and a model hear an instrument alone."""
     chosen = []
-    for kind in table.kinds_with(instrument):
-        (partner,) = set(kind) - {instrument}
-        rows = np.flatnonzero(table.of([kind]))
+    for kind, partner, rows in table.kinds_with(instrument):
         share = energy[rows, kind.index(partner)]
         rank = presence[partner][rows].argsort().argsort() + share.argsort().argsort()
         order = rank.argsort(kind="stable")[: round(MODEL_SHARE * len(rows))]

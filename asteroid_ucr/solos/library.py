@@ -6,9 +6,8 @@ Layout: `DIR/<instrument>/<track>_<first frame>.flac`, 24 kHz mono, at the train
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from asteroid_ucr.data.slakh import load_tracks, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.solos.find import WINDOW, Window
-from asteroid_ucr.utils.atomic import make_folder, write_json
+from asteroid_ucr.utils.atomic import atomic_folder, make_folder, write_json
 from asteroid_ucr.utils.audio import level_gain, write_audio
 from asteroid_ucr.utils.errors import UserError
 
@@ -56,7 +55,7 @@ def write_solos(
         for kind in kinds
     }
     counts = {}
-    with _whole(Path(path)) as scratch:
+    with _new_folder(path) as scratch:
         for instrument, windows in solos.items():
             ordered = sorted(windows, key=lambda w: (w.kind, w.track, w.start))
             songs = [(k, list(found)) for k, found in groupby(ordered, lambda w: (w.kind, w.track))]
@@ -92,7 +91,7 @@ def write_stems(
         UserError: If the folder exists, or a track cannot be read.
     """
     passages, length = 0, WINDOW * MASK_HOP
-    with _whole(Path(path)) as scratch:
+    with _new_folder(path) as scratch:
         for track in load_tracks(root, "train", allow_shared_midi, instruments):
             audio = read_sources(track, instruments, MASK_RATE, mix)
             stems = audio.references * level_gain(audio.mixture)
@@ -152,17 +151,11 @@ def write_passage(path: Path, passage: Tensor) -> None:
     write_audio(path, passage / passage.abs().max().clamp(min=1.0), MASK_RATE)
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A folder to fill, which is renamed to `path` when it is complete; `path` must be new."""
-    if path.exists():
+def _new_folder(path: str | Path) -> AbstractContextManager[Path]:
+    """A folder to fill, which becomes `path` when it is complete; `path` must not exist yet."""
+    if Path(path).exists():
         raise UserError(f"{path} exists: remove it, or name another folder for the solos.")
-    make_folder(path.parent)
-    scratch = path.with_name(f".{path.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    make_folder(scratch)
-    yield scratch
-    scratch.rename(path)
+    return atomic_folder(path)
 
 
 def _passages(starts: Sequence[int]) -> list[tuple[int, int]]:

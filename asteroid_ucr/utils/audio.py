@@ -135,7 +135,7 @@ def rms_gain(rms: Tensor) -> Tensor:
 
 @contextmanager
 def writing(temporary: Path) -> Iterator[None]:
-    """Says why libsndfile failed to write a temporary file, inside `atomic_path`.
+    """Says why libsndfile failed to write a temporary file of `atomic_path` or `atomic_folder`.
 
     Raises:
         OSError: If the operating system refused, as it does when the disk is full.
