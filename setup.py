@@ -44,6 +44,7 @@ setup(
         "lmdb",
         "pyyaml",
         "jsonargparse[signatures]>=4.30",
+        "typing_extensions",
         "joblib",
         "tqdm",
         "rich",

@@ -11,8 +11,6 @@ from typing import Any
 from asteroid_ucr import __version__, recipe  # noqa: F401 (registers its commands)
 from asteroid_ucr.commands import COMMANDS, Parser, as_a_process, command, exit_code, option
 from asteroid_ucr.config import load_model
-from asteroid_ucr.generator import STEPS as PRIOR_STEPS
-from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
 from asteroid_ucr.utils.errors import UserError
 
 MODEL = "Bundled name, file, folder or Hugging Face id."
@@ -106,6 +104,8 @@ def expand(names: Sequence[str]) -> list[Path]:
     Raises:
         UserError: If a folder or a glob stands for no file.
     """
+    from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
+
     files: list[Path] = []
     for name in names:
         path = Path(name)
@@ -138,7 +138,7 @@ def expand(names: Sequence[str]) -> list[Path]:
     option("--strength", type=float, help="How much to vary: 0 gives the mixture, 1 is all new."),
     option("--count", type=int, default=1, help="Number of items to generate."),
     option("--seed", type=int, default=0, help="Seed of the first item; the others count up."),
-    option("--steps", type=int, default=PRIOR_STEPS, help="Steps of the prior's sampler."),
+    option("--steps", type=int, help="Steps of the prior's sampler (default: 25)."),
     option("--render_steps", type=int, help="Steps of the denoiser's sampler."),
     DEVICE,
     CODEC_DIR,
@@ -153,7 +153,8 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
     from asteroid_ucr.files import generate_files
 
     separator = load_model(model, device, codec_dir)
-    folders = generate_files(separator, out, **options)
+    given = {name: value for name, value in options.items() if value is not None}
+    folders = generate_files(separator, out, **given)
     print(f"wrote {', '.join(separator.sources)} and mix in {len(folders)} folders in {out}")
 
 

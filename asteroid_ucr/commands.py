@@ -65,15 +65,15 @@ class Command:
         parser, given = recipe_parser(description), {}
         parser.usage = f"{prog} [options]"
         if "kind" in parameters:
-            from asteroid_ucr.training.baselines import BASELINES, find_baseline
-
             # The options of the section `model` depend on the name, so it is taken out first.
             kind = "ucr"
             if arguments and not arguments[0].startswith("-"):
                 kind, *arguments = arguments
             if kind != "ucr":
+                from asteroid_ucr.training.baselines import find_baseline
+
                 parser = recipe_parser(description, find_baseline(kind).options)
-            parser.usage = f"{prog} [{'|'.join(['ucr', *BASELINES])}] [options]"
+            parser.usage = f"{prog} [ucr|BASELINE] [options]"
             given["kind"] = kind
         parser.prog = prog
         names = self._add_options(parser)

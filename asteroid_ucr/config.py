@@ -11,15 +11,15 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from typing_extensions import TYPE_CHECKING  # noqa: UP035 - jsonargparse executes that of typing
 
-from asteroid_ucr.codecs import Codec, build_codec
-from asteroid_ucr.composition import check_composition
-from asteroid_ucr.data.cache import LatentCache, StemCache
-from asteroid_ucr.data.encode import encode_split, latent_metadata, stem_metadata, store_stems
-from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path
-from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
+
+if TYPE_CHECKING:  # torch and Asteroid take seconds, which --help need not wait for
+    from asteroid_ucr.codecs import Codec
+    from asteroid_ucr.data.cache import LatentCache, StemCache
+    from asteroid_ucr.separator import UCRSeparator
 
 CacheKind = Literal["latents", "stems"]
 
@@ -75,6 +75,8 @@ class CodecConfig:
 
     def build(self) -> Codec:
         """The codec."""
+        from asteroid_ucr.codecs import build_codec
+
         return build_codec(self.name, **self.options())
 
 
@@ -102,10 +104,6 @@ class ModelConfig:
     time_embedding: bool = True
     composition: str = "mean"
     alpha_start: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuses an unknown composition at once, not after the caches are open."""
-        check_composition(self.composition)
 
 
 @dataclass
@@ -300,6 +298,10 @@ def parse_recipe(
     sections = {name: getattr(made, name) for name in RecipeConfig.__dataclass_fields__}
     if isinstance(sections["model"], Namespace):
         sections["model"] = sections["model"].as_dict()
+    elif sections["model"].composition != ModelConfig.composition:
+        from asteroid_ucr.composition import check_composition
+
+        check_composition(sections["model"].composition)  # at once, not after the caches are open
     return RecipeConfig(**sections), parsed
 
 
@@ -325,6 +327,9 @@ def fill_cache(config: RecipeConfig, split: str, kind: CacheKind = "latents") ->
     Returns:
         A sentence for each track that could not be read.
     """
+    from asteroid_ucr.data.encode import encode_split, store_stems
+    from asteroid_ucr.utils.device import pick_device
+
     data, path = config.data, cache_folder(config, split, kind)
     common = (data.sources, data.mix, data.allow_shared_midi, data.workers)
     if kind == "stems":
@@ -347,6 +352,9 @@ def open_cache(
     Raises:
         UserError: If the cache is missing or was made from other data.
     """
+    from asteroid_ucr.data.cache import LatentCache, StemCache
+    from asteroid_ucr.data.encode import latent_metadata, stem_metadata
+
     data, path = config.data, cache_folder(config, split, kind)
     if kind == "stems":
         return StemCache(path, stem_metadata(data.root, split, data.sources, data.mix))
@@ -367,6 +375,9 @@ def load_model(
     Raises:
         UserError: If the model or the device does not exist, or the codec's weights are missing.
     """
+    from asteroid_ucr.separator import UCRSeparator
+    from asteroid_ucr.utils.device import pick_device
+
     target = pick_device(device)
     options = {"codec_dir": codec_dir} if codec_dir else {}
     return UCRSeparator.from_pretrained(name, **options).to(target)

@@ -187,9 +187,8 @@ def test_silent_passages_are_avoided(tmp_path):
 OTHER_WRITER = """
 import sys
 import numpy as np
-sys.path.insert(0, {tests!r})
-from test_cache import META, LatentCache
-cache = LatentCache(sys.argv[1], META, write=True)
+from asteroid_ucr.data.cache import LatentCache, LatentMetadata
+cache = LatentCache(sys.argv[1], LatentMetadata(**{metadata}), write=True)
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(12):  # 24 MB, more than the database has at first
@@ -199,7 +198,7 @@ cache.finish([f"{{sys.argv[2]}}{{number}}" for number in range(12)])
 
 
 def test_two_processes_write_one_cache(tmp_path):
-    script = OTHER_WRITER.format(tests=os.path.dirname(__file__))
+    script = OTHER_WRITER.format(metadata=dataclasses.asdict(META))
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path / "cache"), name],

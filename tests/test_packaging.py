@@ -77,3 +77,29 @@ def test_encodec_is_imported_only_where_it_is_used():
 def test_files_beside_the_code_are_packaged():
     listed = (ROOT / "setup.py").read_text()
     assert "py.typed" in listed and (ROOT / "asteroid_ucr/py.typed").is_file()
+
+
+def python(script):
+    """What a script prints, and the processor time that its process took, in seconds."""
+    before = os.times()
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = os.times()
+    used = after.children_user + after.children_system
+    return done.stdout.strip(), used - before.children_user - before.children_system
+
+
+def test_asteroid_knows_the_separator_after_the_import_of_the_package():
+    script = "import asteroid_ucr\nfrom asteroid.models import get\n"
+    out, _ = python(script + "print(get('UCRSeparator') is asteroid_ucr.UCRSeparator)")
+    assert out == "True"
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "separate --help", "train --help"])
+def test_help_waits_for_no_heavy_import(arguments):
+    out, seconds = python(
+        "import contextlib, sys\nfrom asteroid_ucr.cli import main\n"
+        f"with contextlib.suppress(SystemExit): main({arguments.split()})\n"
+        "print({'torch', 'asteroid', 'numpy', 'scipy', 'pandas'} & set(sys.modules))"
+    )
+    assert out.endswith("set()") and seconds < 2
