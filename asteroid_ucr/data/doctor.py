@@ -70,7 +70,13 @@ class Diagnosis:
     # For each pair of splits, how many tracks of the second share their MIDI file with the first.
     shared: dict[tuple[str, str], int] = field(default_factory=dict)
     listened: bool = False  # whether the audio was read
-    sounds: dict[tuple[str, str], Sound] = field(default_factory=dict)  # by track and stem
+    # By track and stem, which is "mix" for the mix; headers are those of soundfile.
+    sounds: dict[tuple[str, str], Sound] = field(default_factory=dict)
+    headers: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def add(self, kind: str, track: str, stem: str, detail: str) -> None:
+        """Adds a fault."""
+        self.faults.append(Fault(track, stem, kind, detail))
 
     def counts(self) -> dict[str, int]:
         """Number of faults by kind, in the order of the report, without empty kinds."""
@@ -139,7 +145,7 @@ class Diagnosis:
 def examine(
     root: str | Path, listen: bool = True, workers: int = 8, progress: bool = False
 ) -> Diagnosis:
-    """Finds the faults of a Slakh tree.
+    """Finds the faults of a Slakh tree; a folder that is not one has the fault "not_slakh".
 
     Args:
         root: Folder of the tree.
@@ -147,9 +153,6 @@ def examine(
             tune with their MIDI, and to measure levels; otherwise only headers are read.
         workers: Threads that read files.
         progress: Whether to show a progress bar.
-
-    Returns:
-        The findings. A folder that is not a Slakh tree gives the fault "not_slakh".
 
     Raises:
         UserError: If `root` is not a folder.
@@ -161,22 +164,21 @@ def examine(
     try:
         splits = slakh.find_splits(root)
     except UserError as error:
-        result.faults.append(Fault("", "", "not_slakh", str(error)))
+        result.add("not_slakh", "", "", str(error))
         return result
     result.tracks_per_split = {name: len(folders) for name, folders in splits.items()}
     result.edition = _edition(root, result.tracks_per_split)
     if any((root / name).is_dir() for name in slakh.SPLIT_FOLDERS):
-        result.faults += _split_faults(result.edition, result.tracks_per_split)
+        _examine_splits(result)
     jobs = [(folder, split) for split, folders in splits.items() for folder in folders]
-    rates: dict[tuple[str, str], int] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         done = pool.map(lambda job: _examine_track(*job, listen), jobs)
         for found in tqdm(done, "examining", len(jobs), unit="track", disable=not progress):
             result.faults += found.faults
-            result.tracks += [found.track] if found.track else []
-            result.sounds |= {(found.name, stem): s for stem, s in found.sounds.items()}
-            rates |= {(found.name, stem): i.samplerate for stem, i in found.infos.items()}
-    result.faults += _rate_faults(rates)
+            result.tracks += found.tracks
+            result.sounds |= found.sounds
+            result.headers |= found.headers
+    _examine_rates(result)
     _examine_sharing(splits, result)
     order = list(KINDS)
     result.faults.sort(key=lambda fault: (order.index(fault.kind), fault.track, fault.stem))
@@ -194,113 +196,100 @@ def _edition(root: Path, counts: dict[str, int]) -> str:
     return "original" if "orig" in name or known == KNOWN_COUNTS["original"] else "unknown"
 
 
-def _split_faults(edition: str, counts: dict[str, int]) -> list[Fault]:
-    """Faults of a tree's splits: missing, empty, or not of the published size."""
-    faults = []
+def _examine_splits(result: Diagnosis) -> None:
+    """Adds the splits that are missing, empty, or not of the published size."""
     for split in slakh.SPLITS:
-        if split not in counts:
-            faults.append(Fault(split, "", "split_missing", f"no folder {split}"))
+        count = result.tracks_per_split.get(split)
+        if count is None:
+            result.add("split_missing", split, "", f"no folder {split}")
             continue
-        if counts[split] == 0:
-            faults.append(Fault(split, "", "split_empty", f"no TrackNNNNN folder in {split}"))
-        known = KNOWN_COUNTS.get(edition, {}).get(split, counts[split])
-        if counts[split] != known:
-            detail = f"{counts[split]} tracks where the {edition} edition has {known}"
-            faults.append(Fault(split, "", "split_count", detail))
-    return faults
+        if count == 0:
+            result.add("split_empty", split, "", f"no TrackNNNNN folder in {split}")
+        known = KNOWN_COUNTS.get(result.edition, {}).get(split, count)
+        if count != known:
+            detail = f"{count} tracks where the {result.edition} edition has {known}"
+            result.add("split_count", split, "", detail)
 
 
-@dataclass
-class _TrackFindings:
-    """What is found about one track; headers and sounds are stored by stem."""
-
-    name: str
-    track: slakh.Track | None = None
-    faults: list[Fault] = field(default_factory=list)
-    infos: dict[str, Any] = field(default_factory=dict)
-    sounds: dict[str, Sound] = field(default_factory=dict)
-
-    def add(self, kind: str, stem: str, detail: str) -> None:
-        """Adds a fault."""
-        self.faults.append(Fault(self.name, stem, kind, detail))
-
-    def read_header(self, stem: str, path: Path) -> None:
-        """Reads the header of a stem or of the mix, or adds the fault that it has."""
-        prefix, empty = ("mix", "mix_unreadable") if stem == "mix" else ("stem", "stem_empty")
-        try:
-            info = sf.info(path)
-        except sf.LibsndfileError as error:
-            self.add(f"{prefix}_unreadable", stem, f"{path.name}: {error.error_string}")
-            return
-        if info.frames:
-            self.infos[stem] = info
-        else:
-            self.add(empty, stem, f"{path.name} holds no samples")
-
-
-def _examine_track(folder: Path, split: str, listen: bool) -> _TrackFindings:
+def _examine_track(folder: Path, split: str, listen: bool) -> Diagnosis:
     """Examines the metadata and the files of one track."""
-    found = _TrackFindings(f"{split}/{folder.name}")
+    found, name = Diagnosis(folder), f"{split}/{folder.name}"
     try:
-        found.track = slakh.read_track(folder, split)
+        track = slakh.read_track(folder, split)
     except UserError as error:
         missing = not (folder / "metadata.yaml").exists()
-        found.add("metadata_missing" if missing else "metadata_invalid", "", str(error))
+        found.add("metadata_missing" if missing else "metadata_invalid", name, "", str(error))
         return found
-    for stem in found.track.stems:
+    found.tracks.append(track)
+    for stem in track.stems:
         path = slakh.stem_file(folder, stem.id)
         if path is not None:
-            _examine_stem(found, stem, path, listen)
+            _examine_stem(found, name, stem, path, listen)
         elif stem.declared:
             detail = f"{stem.inst_class}: no stems/{stem.id}.flac or .wav"
-            found.add("stem_missing", stem.id, detail)
-    listed = {stem.id for stem in found.track.stems}
+            found.add("stem_missing", name, stem.id, detail)
+    listed = {stem.id for stem in track.stems}
     for path in sorted((folder / "stems").glob("*")):
         if path.suffix in (".flac", ".wav") and path.stem not in listed:
-            found.add("stem_unlisted", path.stem, f"stems/{path.name} has no metadata")
-    if not found.infos:
-        found.add("no_stems", "", "no stem that can be read")
+            found.add("stem_unlisted", name, path.stem, f"stems/{path.name} has no metadata")
+    if not found.headers:
+        found.add("no_stems", name, "", "no stem that can be read")
     mix = next((p for p in (folder / "mix.flac", folder / "mix.wav") if p.is_file()), None)
     if mix is None:
-        found.add("mix_missing", "mix", "no mix.flac or mix.wav")
+        found.add("mix_missing", name, "mix", "no mix.flac or mix.wav")
     else:
-        found.read_header("mix", mix)
-    if len({round(info.duration, 4) for info in found.infos.values()}) > 1:
-        lengths = [f"{stem} {info.duration:.3f} s" for stem, info in found.infos.items()]
-        found.add("length_differs", "", ", ".join(lengths))
+        _read_header(found, name, "mix", mix)
+    if len({round(header.duration, 4) for header in found.headers.values()}) > 1:
+        lengths = [f"{stem} {info.duration:.3f} s" for (_, stem), info in found.headers.items()]
+        found.add("length_differs", name, "", ", ".join(lengths))
     return found
 
 
-def _examine_stem(found: _TrackFindings, stem: slakh.Stem, path: Path, listen: bool) -> None:
+def _read_header(found: Diagnosis, track: str, stem: str, path: Path) -> None:
+    """Reads the header of a stem or of the mix, or adds the fault that it has."""
+    prefix, empty = ("mix", "mix_unreadable") if stem == "mix" else ("stem", "stem_empty")
+    try:
+        header = sf.info(path)
+    except sf.LibsndfileError as error:
+        found.add(f"{prefix}_unreadable", track, stem, f"{path.name}: {error.error_string}")
+        return
+    if header.frames:
+        found.headers[track, stem] = header
+    else:
+        found.add(empty, track, stem, f"{path.name} holds no samples")
+
+
+def _examine_stem(found: Diagnosis, track: str, stem: slakh.Stem, path: Path, listen: bool) -> None:
     """Examines one stem: its declaration, its header and, when listening, its sound."""
     about = f"{stem.inst_class}: {path.name}"
     if not stem.declared:
         detail = f"{stem.inst_class}: audio_rendered is false, {path.name} is there"
-        found.add("stem_undeclared", stem.id, detail)
-    found.read_header(stem.id, path)
-    if not listen or stem.id not in found.infos:
+        found.add("stem_undeclared", track, stem.id, detail)
+    _read_header(found, track, stem.id, path)
+    if not listen or (track, stem.id) not in found.headers:
         return
     midi = None if stem.is_drum else path.parents[1] / "MIDI" / f"{stem.id}.mid"
-    sound = found.sounds[stem.id] = hear(path, midi)
+    sound = found.sounds[track, stem.id] = hear(path, midi)
     if sound.damage:
-        found.add("stem_unreadable", stem.id, f"{about} {sound.damage}")
+        found.add("stem_unreadable", track, stem.id, f"{about} {sound.damage}")
     elif not np.isfinite(sound.rms):
-        found.add("stem_silent", stem.id, f"{about} is silent")
+        found.add("stem_silent", track, stem.id, f"{about} is silent")
     if sound.clipped:
-        found.add("stem_clipped", stem.id, f"{about} reaches full scale {sound.clipped} times")
+        detail = f"{about} reaches full scale {sound.clipped} times"
+        found.add("stem_clipped", track, stem.id, detail)
     if abs(sound.offset) > MOST_SEMITONES:
         detail = f"{about} is {sound.offset:+.1f} semitones off its MIDI"
-        found.add("stem_out_of_tune", stem.id, detail)
+        found.add("stem_out_of_tune", track, stem.id, detail)
 
 
-def _rate_faults(rates: dict[tuple[str, str], int]) -> list[Fault]:
-    """Faults of the files, by track and stem, whose sample rate is not the most common one."""
-    usual = Counter(rates.values()).most_common(1)[0][0] if rates else 0
-    return [
-        Fault(track, stem, "rate_differs", f"{rate} Hz where most have {usual} Hz")
-        for (track, stem), rate in rates.items()
-        if rate != usual
-    ]
+def _examine_rates(result: Diagnosis) -> None:
+    """Adds the files whose sample rate is not the most common one."""
+    rates = Counter(header.samplerate for header in result.headers.values())
+    usual = rates.most_common(1)[0][0] if rates else 0
+    for (track, stem), header in result.headers.items():
+        if header.samplerate != usual:
+            detail = f"{header.samplerate} Hz where most have {usual} Hz"
+            result.add("rate_differs", track, stem, detail)
 
 
 def _examine_sharing(splits: dict[str, list[Path]], result: Diagnosis) -> None:
@@ -312,4 +301,4 @@ def _examine_sharing(splits: dict[str, list[Path]], result: Diagnosis) -> None:
         result.shared[first, second] = len(pairs)
         for uuid, name in pairs:
             detail = f"the same MIDI file ({uuid}) as {first}/{uuids[first][uuid][0]}"
-            result.faults.append(Fault(f"{second}/{name}", "", "shared_midi", detail))
+            result.add("shared_midi", f"{second}/{name}", "", detail)

@@ -71,7 +71,7 @@ class Drummer:
                 fill = choose(self.rng, self.long if closing else self.fills)
             elif self.rng.random() < (0.8 if closing else 0.3 * (bar % 4 == 3)):
                 fill = choose(self.rng, self.fills)
-            notes += [self._note(start, *stroke) for stroke in self._strokes(section, bar, fill)]
+            notes += self._strokes(section, bar, start, fill)
         if self.crashes and section.energy > 0.45 and section.label != "fill":
             loud = int((55 + 50 * section.energy) * (0.5 + 0.5 * self.cymbals))
             notes.append(Note(section.start, 2.0, KEYS[self.crash], loud))
@@ -87,26 +87,27 @@ class Drummer:
         return lines
 
     def _strokes(
-        self, section: Section, bar: int, fill: dict[str, str]
-    ) -> Iterator[tuple[int, str, str, float]]:
-        """Strokes of one bar as (step, drum, mark, energy): groove, ghost notes and fill."""
-        lines = self._lines(section, bar)
+        self, section: Section, bar: int, start: float, fill: dict[str, str]
+    ) -> Iterator[Note]:
+        """Strokes of one bar: groove, ghost notes and fill."""
+        lines, energy = self._lines(section, bar), section.energy
         length = _length(fill)
         cut = self.groove.steps - length
         for name, line in lines.items():
             for i, mark in enumerate(line):
                 skipped = self.thin and name in _CYMBALS and mark != "X" and i % 4
                 if mark != "." and not skipped and (i < cut or name == "pedal"):
-                    yield i, name, mark, section.energy
+                    yield self._note(start, i, name, mark, energy)
         for i in range(1, cut if "snare" in lines else 1):
             free = lines["snare"][i] == "." and lines["kick"][i] == "."
             off = i % 3 == 2 if self.groove.steps == 12 else i % 2 == 1
             if free and off and self.rng.random() < self.groove.ghosts * 0.6:
-                yield i, "snare", "o", section.energy
+                yield self._note(start, i, "snare", "o", energy)
         for name, line in fill.items():
             for i, mark in enumerate(line):
                 if mark != ".":
-                    yield cut + i, name, mark, section.energy * (0.8 + 0.25 * i / length)
+                    louder = energy * (0.8 + 0.25 * i / length)
+                    yield self._note(start, cut + i, name, mark, louder)
 
     def _note(self, start: float, i: int, name: str, mark: str, energy: float) -> Note:
         velocity = _VELOCITY[mark] * (0.62 + 0.42 * energy)

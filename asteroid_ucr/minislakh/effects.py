@@ -6,7 +6,7 @@ linear effects (equaliser, cuts, reverberation) form one impulse response and ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,13 +96,6 @@ def draw_effects(rng: np.random.Generator, part: Part) -> Effects:
         high_cut=maybe(0.4, log(2500, 12000), np.inf), plate=plate,
         wet=maybe(0.9, log(0.03, 0.5), 0.0),
     )  # fmt: skip
-
-
-def touched(notes: tuple[Note, ...], exponent: float) -> tuple[Note, ...]:
-    """Notes whose velocities, relative to 127, are raised to a power."""
-    return tuple(
-        replace(n, velocity=max(1, round(127 * (n.velocity / 127) ** exponent))) for n in notes
-    )
 
 
 def shape_kick(wave: Wave, notes: tuple[Note, ...], effects: Effects) -> Wave:

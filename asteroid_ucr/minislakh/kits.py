@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import soundfile as sf
 import soxr
 
-from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Note, Wave
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Gains, Note, Wave
 from asteroid_ucr.minislakh.player import Voice, mix_voices
 from asteroid_ucr.utils.errors import UserError
 
@@ -62,10 +62,7 @@ class _Layer:
 
 
 class Kit:
-    """A Hydrogen drum kit.
-
-    Args:
-        folder: Folder with a drumkit.xml and samples.
+    """A Hydrogen drum kit in a folder.
 
     Attributes:
         info: Name, author and licence, as far as the kit states them.
@@ -125,11 +122,7 @@ class Kit:
         return soxr.resample(wave.mean(1), rate * 2 ** (pitch / 12), SAMPLE_RATE)
 
     def play(
-        self,
-        notes: Iterable[Note],
-        frames: int,
-        gains: Mapping[int, float] | None = None,
-        tuning: float = 0.0,
+        self, notes: Iterable[Note], frames: int, gains: Gains | None = None, tuning: float = 0.0
     ) -> Wave:
         """Renders notes as `Player.play` does, but every sample sounds to its end.
 

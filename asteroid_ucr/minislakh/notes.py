@@ -5,12 +5,14 @@ Times are in beats while a song is being composed, and in seconds in a recording
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Wave = NDArray[np.float32]
+Gains = Mapping[int, float]  # amplitude by pitch, where it is not one
 SAMPLE_RATE = 44100
 
 # Slakh's name of each group of eight General MIDI programs.

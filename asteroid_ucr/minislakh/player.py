@@ -8,7 +8,7 @@ result follows FluidSynth. Modulation envelopes hold their level when a note is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Note, Wave
+from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Gains, Note, Wave
 from asteroid_ucr.minislakh.soundfont import Gen, SoundFont, Zone
 
 _LONGEST = 30.0  # seconds of a note
@@ -26,7 +26,14 @@ _RANGE = 96.0  # dB by which envelopes fall in their decay or release time
 _CONTROLLERS = {7: 100, 10: 63.5, 11: 127, 91: 40}
 # The generators that affect a held note, apart from its volume envelope.
 _TONE = (*range(5, 12), Gen.MOD_LFO_VOLUME, *range(21, 30), 31, 32, Gen.VOLUME_ENV, 51, 52)
-_BLOCK = 32
+# Offsets into a sample: fine, and coarse in units of 32768 frames.
+_OFFSETS = (
+    (Gen.START, Gen.START_COARSE),
+    (Gen.END, Gen.END_COARSE),
+    (Gen.LOOP_START, Gen.LOOP_START_COARSE),
+    (Gen.LOOP_END, Gen.LOOP_END_COARSE),
+)
+_BLOCK = 32  # frames with one cutoff
 
 Generators = dict[int, float]
 
@@ -42,11 +49,9 @@ class Voice:
 
 
 def mix_voices(voices: Iterable[Voice], frames: int) -> Wave:
-    """Adds voices; one that starts later cuts the earlier ones of its group in 50 ms.
+    """Adds voices, given in the order of their first frames, and drops what exceeds the length.
 
-    Args:
-        voices: Voices in the order of their first frames.
-        frames: Length of the result; what exceeds it is dropped.
+    A voice cuts the earlier ones of its group in 50 ms.
     """
     out = np.zeros(frames, np.float32)
     sounding: dict[int, list[Voice]] = {}
@@ -69,32 +74,20 @@ def mix_voices(voices: Iterable[Voice], frames: int) -> Wave:
 
 
 class Player:
-    """Plays notes of one preset.
-
-    Args:
-        font: The soundfont.
-        bank: Bank of the preset, which must exist.
-        program: Program of the preset.
-        tuning: Transposition in semitones.
-    """
+    """Plays notes of one preset, which must exist, transposed by `tuning` semitones."""
 
     def __init__(self, font: SoundFont, bank: int, program: int, tuning: float = 0.0) -> None:
         self.font, self.tuning = font, tuning
         self.zones = font.zones(bank, program)
         self._tones: dict[tuple[int, ...], tuple[Wave, bool]] = {}
 
-    def play(
-        self, notes: Iterable[Note], frames: int, gains: Mapping[int, float] | None = None
-    ) -> Wave:
-        """Renders notes.
+    def play(self, notes: Iterable[Note], frames: int, gains: Gains | None = None) -> Wave:
+        """Renders notes as mono audio `(frames,)` at 44.1 kHz.
 
         Args:
             notes: Notes with times in seconds from the start of the result.
             frames: Length of the result in frames; what exceeds it is dropped.
             gains: Amplitude by pitch, where it is not one.
-
-        Returns:
-            Mono audio `(frames,)` at 44.1 kHz.
         """
         gains = gains or {}
         voices = (self._voices(note, gains.get(note.pitch, 1.0)) for note in sorted(notes))
@@ -147,12 +140,9 @@ class Player:
         """The sample at the pitch of a key, `frames` long or shorter if the sample ends."""
         zone, at = self.zones[number], self.zones[number].generators
         sample = self.font.sample(zone.sample)
-        first = max(0, at[Gen.START] + 32768 * at[Gen.START_COARSE])
-        last = len(sample.wave) + min(0, at[Gen.END] + 32768 * at[Gen.END_COARSE])
-        loop = (
-            sample.loop[0] - first + at[Gen.LOOP_START] + 32768 * at[Gen.LOOP_START_COARSE],
-            sample.loop[1] - first + at[Gen.LOOP_END] + 32768 * at[Gen.LOOP_END_COARSE],
-        )
+        shift, end, loop_start, loop_end = (at[g] + 32768 * at[c] for g, c in _OFFSETS)
+        first, last = max(0, shift), len(sample.wave) + min(0, end)
+        loop = sample.loop[0] - first + loop_start, sample.loop[1] - first + loop_end
         root = at[Gen.ROOT_KEY] if at[Gen.ROOT_KEY] >= 0 else sample.key
         played = at[Gen.FIXED_KEY] if at[Gen.FIXED_KEY] >= 0 else key
         cents = (played - root) * at[Gen.SCALE_TUNING] + 100 * self.tuning + sample.correction
@@ -173,12 +163,9 @@ class Player:
         bends = []
         if abs(depth := generators[Gen.MOD_ENV_PITCH]) >= 1:
             bends.append(depth * _Envelope.of(generators, Gen.MOD_ENV, key).modulation(frames))
-        for generator, delay in (
-            (Gen.VIB_LFO_PITCH, Gen.VIB_LFO_DELAY),
-            (Gen.MOD_LFO_PITCH, Gen.MOD_LFO_DELAY),
-        ):
-            if abs(depth := generators[generator]) >= 1:
-                bends.append(depth * _oscillator(generators, delay, frames))
+        for name in ("VIB_LFO", "MOD_LFO"):
+            if abs(depth := generators[Gen[f"{name}_PITCH"]]) >= 1:
+                bends.append(depth * _oscillator(generators, Gen[f"{name}_DELAY"], frames))
         return sum(bends[1:], bends[0]) if bends else None
 
 
@@ -249,18 +236,17 @@ class _Envelope:
     attack: float
     hold: float
     decay: float
-    sustain: float
     release: float
+    sustain: float
 
     @staticmethod
     def of(generators: Generators, first: Gen, key: int) -> _Envelope:
         """The envelope whose first generator is given; higher keys shorten hold and decay."""
-        delay, attack, hold, decay, sustain, release, to_hold, to_decay = (
-            generators[first + i] for i in range(8)
-        )
+        values = [generators[first + i] for i in range(8)]
+        delay, attack, hold, decay, sustain, release, to_hold, to_decay = values
         hold, decay = hold + to_hold * (60 - key), decay + to_decay * (60 - key)
-        times = [_seconds(t) for t in (delay, attack, hold, decay, release)]
-        return _Envelope(*times[:4], float(np.clip(sustain, 0, 1000)), times[4])
+        times = map(_seconds, (delay, attack, hold, decay, release))
+        return _Envelope(*times, float(np.clip(sustain, 0, 1000)))
 
     def volume(self, frames: int) -> Wave:
         """Amplitude while the note is held: linear attack, exponential decay."""
@@ -283,12 +269,10 @@ class _Envelope:
         return np.minimum(rise, np.maximum(fall, 1 - self.sustain / 1000))
 
 
-def _oscillator(
-    generators: Generators, delay: Gen, frames: int, hop: int = 1
-) -> NDArray[np.float64]:
+def _oscillator(at: Generators, delay: Gen, frames: int, hop: int = 1) -> NDArray[np.float64]:
     """Triangle wave from -1 to 1 that starts at 0; the generator after `delay` is its rate."""
-    rate = 8.176 * 2 ** (generators[delay + 1] / 1200)
-    time = np.arange(frames) * (hop / SAMPLE_RATE) - _seconds(generators[delay])
+    rate = 8.176 * 2 ** (at[delay + 1] / 1200)
+    time = np.arange(frames) * (hop / SAMPLE_RATE) - _seconds(at[delay])
     return 1 - 4 * np.abs((np.maximum(0, time) * rate + 0.75) % 1 - 0.5)
 
 

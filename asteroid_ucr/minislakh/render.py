@@ -63,14 +63,17 @@ def render_stems(
 def _play(part: Part, preset: Preset, effects: fx.Effects, frames: int) -> Wave:
     """Plays a stem without its effects; the kick drum is tuned and shaped by itself."""
     if not part.is_drum:
-        return preset.play(part.notes, False, frames)
-    notes = fx.touched(part.notes, effects.touch)
+        return preset.play(part.notes, frames)
+    notes = tuple(
+        replace(note, velocity=max(1, round(127 * (note.velocity / 127) ** effects.touch)))
+        for note in part.notes
+    )
     gains = {key: 10 ** (gain / 20) for key, gain in effects.keys}
     kicks = tuple(note for note in notes if note.pitch in fx.KICKS and effects.kick)
     others = tuple(note for note in notes if note not in kicks)
-    wave = preset.play(others, True, frames, gains, effects.tuning)
+    wave = preset.play(others, frames, gains, effects.tuning)
     if effects.kick and kicks:
-        kick = preset.play(kicks, True, frames, gains, effects.kick[0])
+        kick = preset.play(kicks, frames, gains, effects.kick[0])
         wave = wave + fx.shape_kick(kick, kicks, effects)
     return wave
 

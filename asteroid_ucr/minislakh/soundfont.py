@@ -70,18 +70,18 @@ class Modulator:
 _DEFAULT_MODULATORS = {Modulator(0x0502, Gen.ATTENUATION, 0, 0): 960}
 
 # Fields of the records of each chunk (section 7), as numpy's types.
+_BAG, _GENERATOR = "gen:<u2 mod:<u2", "generator:<u2 amount:<i2"
+_MODULATOR = "source:<u2 generator:<u2 amount:<i2 amount_source:<u2 transform:<u2"
 _RECORDS = {
     b"phdr": "name:S20 program:<u2 bank:<u2 bag:<u2 unused:V12",
     b"inst": "name:S20 bag:<u2",
     b"shdr": "name:S20 start:<u4 end:<u4 loop_start:<u4 loop_end:<u4 rate:<u4 pitch:u1 "
     "correction:i1 link:<u2 type:<u2",
-    **{kind + b"bag": "gen:<u2 mod:<u2" for kind in (b"p", b"i")},
-    **{kind + b"gen": "generator:<u2 amount:<i2" for kind in (b"p", b"i")},
-    **{
-        kind + b"mod": "source:<u2 generator:<u2 amount:<i2 amount_source:<u2 transform:<u2"
-        for kind in (b"p", b"i")
-    },
+    **{b"pbag": _BAG, b"pgen": _GENERATOR, b"pmod": _MODULATOR},
+    **{b"ibag": _BAG, b"igen": _GENERATOR, b"imod": _MODULATOR},
 }
+# Presets and instruments: header, first letter of their chunks, what their zones name, and where.
+_LEVELS = ((b"phdr", b"p", Gen.INSTRUMENT, b"inst"), (b"inst", b"i", Gen.SAMPLE, b"shdr"))
 _TEXTS = {b"INAM": "name", b"IENG": "engineer", b"ICOP": "copyright", b"ICMT": "comment"}
 _ROM, _VORBIS = 0x8000, 0x10
 
@@ -111,9 +111,6 @@ class Sample:
 class SoundFont:
     """A soundfont, mapped into memory so that only the samples in use are read.
 
-    Args:
-        path: An .sf2 or .sf3 file.
-
     Attributes:
         presets: Number of the preset's header by (bank, program).
         info: Name, engineer, copyright and comment, as far as the file states them.
@@ -133,7 +130,9 @@ class SoundFont:
             chunks = dict(_chunks(raw, 12, len(raw)))
             self._samples = chunks[b"smpl"]
             self._records = {
-                name: np.frombuffer(chunks[name].tobytes(), _dtype(fields))
+                name: np.frombuffer(
+                    chunks[name].tobytes(), [tuple(f.split(":")) for f in fields.split()]
+                )
                 for name, fields in _RECORDS.items()
             }
             self._check()
@@ -153,22 +152,19 @@ class SoundFont:
 
     def _check(self) -> None:
         """Refuses files whose records refer to records that do not exist."""
-        for head, kind in ((b"phdr", b"p"), (b"inst", b"i")):
-            bags = self._records[kind + b"bag"]
-            for name, column, size in (
+        for head, kind, terminal, target in _LEVELS:
+            bags, generators = self._records[kind + b"bag"], self._records[kind + b"gen"]
+            named = generators["amount"][generators["generator"] == terminal]
+            for name, column, last in (
                 (head, self._records[head]["bag"], len(bags) - 1),
-                (kind + b"bag", bags["gen"], len(self._records[kind + b"gen"])),
+                (kind + b"bag", bags["gen"], len(generators)),
                 (kind + b"bag", bags["mod"], len(self._records[kind + b"mod"])),
+                (kind + b"gen", named, len(self._records[target]) - 2),
             ):
-                if len(column) < 2 or column.max() > size:
+                if (column < 0).any() or (column > last).any():
                     raise ValueError(f"damaged chunk {name.decode()}")
-        for name, generator, target in (
-            (b"pgen", Gen.INSTRUMENT, b"inst"),
-            (b"igen", Gen.SAMPLE, b"shdr"),
-        ):
-            numbers = self._records[name]["amount"][self._records[name]["generator"] == generator]
-            if (numbers < 0).any() or (numbers >= len(self._records[target]) - 1).any():
-                raise ValueError(f"damaged chunk {name.decode()}")
+            if len(self._records[head]) < 2 or len(bags) < 2:
+                raise ValueError(f"empty chunk {head.decode()}")
 
     def preset_name(self, bank: int, program: int) -> str:
         """Name of an existing preset."""
@@ -178,8 +174,8 @@ class SoundFont:
     def _zones(self, bank: int, program: int) -> tuple[Zone, ...]:
         """Zones of a preset: every sample of each of its instruments (section 9.4)."""
         zones = []
-        for outer, added in self._level(b"p", b"phdr", self.presets[bank, program]):
-            for inner, modulators in self._level(b"i", b"inst", outer[Gen.INSTRUMENT]):
+        for outer, added in self._level(0, self.presets[bank, program]):
+            for inner, modulators in self._level(1, outer[Gen.INSTRUMENT]):
                 sample = inner[Gen.SAMPLE]
                 if int(self._records[b"shdr"][sample]["type"]) & _ROM:
                     continue
@@ -196,18 +192,17 @@ class SoundFont:
         return tuple(zones)
 
     def _level(
-        self, kind: bytes, head: bytes, number: int
+        self, level: int, number: int
     ) -> Iterator[tuple[dict[int, int], dict[Modulator, int]]]:
         """Generators and modulators of the zones of one preset or instrument (section 7.3).
 
         The first zone is global if it names no instrument or sample; others like it are ignored.
         """
-        bags = self._records[kind + b"bag"]
-        terminal = Gen.INSTRUMENT if kind == b"p" else Gen.SAMPLE
+        head, kind, terminal, _ = _LEVELS[level]
         first, last = (int(self._records[head][number + i]["bag"]) for i in (0, 1))
         shared: tuple[dict[int, int], dict[Modulator, int]] = ({}, {})
         for bag in range(first, last):
-            start, stop = bags[bag], bags[bag + 1]
+            start, stop = self._records[kind + b"bag"][bag : bag + 2]
             generators = {
                 int(g["generator"]): int(g["amount"])
                 for g in self._records[kind + b"gen"][start["gen"] : stop["gen"]]
@@ -253,10 +248,6 @@ def _chunks(raw: NDArray[np.uint8], at: int, end: int) -> Iterator[tuple[bytes, 
             yield tag, raw[at + 8 : stop]
         # Chunks of odd size are padded, but some programs that write .sf3 files do not do so.
         at = stop + (size & 1 and not raw[stop : stop + 4].tobytes().isalnum())
-
-
-def _dtype(fields: str) -> np.dtype[Any]:
-    return np.dtype([(name, kind) for name, kind in (f.split(":") for f in fields.split())])
 
 
 def _range(generator: Gen, *levels: dict[int, int]) -> tuple[int, int]:

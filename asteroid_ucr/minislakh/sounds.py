@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import pretty_midi
 
 from asteroid_ucr.minislakh.kits import Kit
-from asteroid_ucr.minislakh.notes import Note, Part, Wave
+from asteroid_ucr.minislakh.notes import Gains, Note, Part, Wave
 from asteroid_ucr.minislakh.player import Player
 from asteroid_ucr.minislakh.soundfont import DRUM_BANK, SoundFont
 from asteroid_ucr.utils.errors import UserError
@@ -28,11 +28,12 @@ _AVL_KEYS = {35: 36, 48: 47, 50: 47}
 
 @dataclass(frozen=True)
 class Preset:
-    """One instrument of a source; `bank` and `program` apply to soundfonts only."""
+    """One instrument of a source; all that follows applies to soundfonts only."""
 
     source: Source
     bank: int = 0
     program: int = 0
+    is_kit: bool = False  # whether it is a drum kit in a file of its own
 
     @property
     def name(self) -> str:
@@ -42,17 +43,12 @@ class Preset:
         return f"{self.source.path.name}: {self.source.preset_name(self.bank, self.program)}"
 
     def play(
-        self,
-        notes: tuple[Note, ...],
-        is_drum: bool,
-        frames: int,
-        gains: Mapping[int, float] | None = None,
-        tuning: float = 0.0,
+        self, notes: tuple[Note, ...], frames: int, gains: Gains | None = None, tuning: float = 0.0
     ) -> Wave:
-        """Renders notes as `Player.play` does; `is_drum` tells whether pitches are drum keys."""
+        """Renders notes as `Player.play` does, transposed by `tuning` semitones."""
         if isinstance(self.source, Kit):
             return self.source.play(notes, frames, gains, tuning)
-        if is_drum and self.bank != DRUM_BANK:
+        if self.is_kit and self.bank != DRUM_BANK:
             notes = tuple(replace(n, pitch=_AVL_KEYS.get(n.pitch, n.pitch)) for n in notes)
         return Player(self.source, self.bank, self.program, tuning).play(notes, frames, gains)
 
@@ -128,7 +124,7 @@ def _presets(source: Source, is_drum: bool) -> list[Preset]:
         # A file with a single preset is a drum kit if most of its samples serve one key.
         widths = [zone.keys[1] - zone.keys[0] for zone in source.zones(*keys[0])]
         if widths and np.median(widths) == 0:
-            return [Preset(source, *keys[0])] if is_drum else []
+            return [Preset(source, *keys[0], is_kit=True)] if is_drum else []
     if is_drum:
         return [Preset(source, bank, p) for bank, p in keys if bank == DRUM_BANK and p < _KITS]
     return [Preset(source, bank, p) for bank, p in keys if bank in (0, 8)]
