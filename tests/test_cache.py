@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,18 @@ def test_kill_leaves_whole_records(tmp_path):
     whole = LatentCache(tmp_path / "c", META)
     assert set(whole.lengths()) == {2000}
     assert whole.crop(names[-1], 0, 2000).max() == last % 100
+
+
+def test_a_track_that_cannot_be_read_is_named(slakh_tree, tmp_path):
+    """Cut FLAC files fail in the middle, with an error that does not cross processes."""
+    tree = tmp_path / "tree"
+    shutil.copytree(slakh_tree, tree)
+    stem = tree / "train" / "Track00002" / "stems" / "S01.flac"
+    stem.write_bytes(stem.read_bytes()[:30_000])
+    (failure,) = encode_split(
+        tree, "train", tmp_path / "c", build_codec("mel"), ["drums", "bass"], workers=1
+    )
+    assert "Track00002" in failure and "\n" not in failure
 
 
 def test_encoding_a_tree(slakh_tree, tmp_path):

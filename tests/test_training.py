@@ -16,9 +16,11 @@ import torch
 import yaml
 
 from asteroid_ucr import UCRSeparator, UserError
+from asteroid_ucr.baselines.neural import HDemucsSeparator
 from asteroid_ucr.config import TrainingConfig, fill_cache, open_cache, parse_recipe, recipe_parser
+from asteroid_ucr.data.crops import item_loader
 from asteroid_ucr.training.decomposition import train
-from asteroid_ucr.training.loop import WarmEMA, learning_rate
+from asteroid_ucr.training.loop import TrainingSystem, WarmEMA, fit, learning_rate
 
 SETTINGS = {
     "training.steps": 40,
@@ -68,7 +70,8 @@ def weights(path):
 def test_it_learns_and_leaves_what_it_promises(cached, finished):
     names = {p.name for p in finished.iterdir()}
     assert names == {"best_model.pth", "checkpoints", "conf.yml", "logs"}
-    assert {p.name for p in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    saved = {p.name for p in (finished / "checkpoints").iterdir()}
+    assert saved == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     log = pd.concat(map(pd.read_csv, sorted(finished.glob("logs/*/metrics.csv"))))
     assert log["val_loss"].dropna().size == 4
     assert log["loss_epoch"].dropna().iloc[-1] < 0.85 * log["loss_epoch"].dropna().iloc[0]
@@ -129,6 +132,70 @@ def test_killed_and_resumed_ends_where_the_uninterrupted_run_does(cached, finish
     # The curve goes on: together the log files hold every epoch.
     log = pd.concat(map(pd.read_csv, sorted(folder.glob("logs/*/metrics.csv"))))
     assert set(log.dropna(subset="val_loss")["epoch"]) == {0, 1, 2, 3}
+
+
+def test_a_cut_checkpoint_is_replaced_by_the_one_before(cached, finished, tmp_path, capsys):
+    folder = tmp_path / "cut"
+    shutil.copytree(finished, folder)
+    last, previous = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
+    whole = weights(last)
+    assert weights(previous)["global_step"] == 30
+    last.write_bytes(last.read_bytes()[:-1000])
+    train(parse(arguments(*cached)), folder)
+    assert "last.ckpt is damaged: going on from previous.ckpt" in capsys.readouterr().err
+    again = weights(last)
+    assert all(torch.equal(again["state_dict"][k], v) for k, v in whole["state_dict"].items())
+    for path in (last, previous):
+        path.write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        train(parse(arguments(*cached)), folder)
+
+
+class Numbers(torch.utils.data.Dataset):
+    """1 in the first epoch of ten items, then what was chosen."""
+
+    def __init__(self, then=1.0):
+        self.then = then
+
+    def __getitem__(self, number):
+        return torch.tensor(1.0 if number < 10 else self.then)
+
+
+def diverge(folder, then, **options):
+    """Trains a weight to be zero, or as large as it can be where the data are negative."""
+    settings = TrainingConfig(
+        steps=40, epoch_steps=10, batch_size=1, validation_items=1, accelerator="cpu", **options
+    )
+    model = HDemucsSeparator(channels=4, depth=2)
+    weight = next(model.parameters())
+
+    def loss(model, batch, generator):
+        return (batch * weight.square()).mean()
+
+    loaders = item_loader(Numbers(then), 10, 1), item_loader(Numbers(), 1, 1, repeat=True)
+    fit(TrainingSystem(model, loss, [weight], settings), *loaders, settings, folder, None)
+
+
+@pytest.mark.parametrize(
+    ("then", "options", "words"),
+    [
+        (math.nan, {}, "training's loss is not a finite number at step 11"),
+        (-1.0, {"lr": 3.0, "warmup_steps": 0}, "training diverges: its loss rose to"),
+    ],
+)
+def test_a_diverging_training_stops_and_keeps_its_last_good_weights(tmp_path, then, options, words):
+    with pytest.raises(UserError, match=words) as raised:
+        diverge(tmp_path, then, **options)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert f"{last} holds the last good weights" in str(raised.value)
+    assert all(value.isfinite().all() for value in weights(last)["state_dict"].values())
+
+
+def test_no_model_is_written_when_the_loss_is_not_finite(cached, tmp_path):
+    huge = {"training__lr": 1e30, "training__warmup_steps": 0}
+    with pytest.raises(UserError, match=r"finite number at step \d+ \(no weights were saved\)"):
+        train(parse(arguments(*cached, **huge)), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"conf.yml", "logs"}
 
 
 def test_checkpoints_of_the_first_version_are_refused(cached, finished, tmp_path):

@@ -126,6 +126,8 @@ class _TrackAudio(Dataset):
             return read_sources(self.tracks[index], self.sources, self.sample_rate, self.mix)
         except UserError as error:
             return error
+        except (RuntimeError, OSError, ValueError) as error:  # what readers of damaged files raise
+            return UserError(f"{self.tracks[index].folder} cannot be read: {error}")
 
 
 def _framed(stems: Tensor, hop: int) -> Tensor:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
+import zipfile
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from asteroid.engine.system import System
 from pytorch_lightning.callbacks import (
+    Callback,
     LearningRateMonitor,
     ModelCheckpoint,
     Timer,
@@ -29,6 +33,7 @@ from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import generator_for
 
 VALIDATION_SEED = 2**31  # crops unlike those of any training seed
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 Loss = Callable[[SeparatorModel, Any, torch.Generator], Tensor]
 
@@ -83,6 +88,58 @@ class TrainingSystem(System):
         )
 
 
+class Watch(Callback):
+    """Stops a training whose loss is not finite or diverges, before it saves a checkpoint.
+
+    The loss diverges if that of the validation, of the averaged weights, rises by more than ten
+    times its lowest value, or by more than 10. Just before Lightning writes `last.ckpt`, the
+    file of the epoch before becomes `previous.ckpt`, to fall back to.
+
+    Args:
+        folder: Folder of the checkpoints.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.lowest = folder, math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"lowest": self.lowest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes what a checkpoint has kept."""
+        self.lowest = state_dict["lowest"]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, system: Any, outputs: Any, batch: Any, number: int
+    ) -> None:
+        """Lightning's hook; checks the loss of a step on all devices."""
+        finite = bool(torch.isfinite(outputs["loss"]))
+        if not trainer.strategy.reduce_boolean_decision(finite):
+            self._stop(trainer, "The training's loss is not a finite number")
+
+    def on_validation_end(self, trainer: pl.Trainer, system: Any) -> None:
+        """Lightning's hook; checks the loss of a validation, and makes way for `last.ckpt`."""
+        loss = float(trainer.callback_metrics["val_loss"])
+        if not math.isfinite(loss):
+            self._stop(trainer, "The validation's loss is not a finite number")
+        if loss > self.lowest + 10 * max(1.0, abs(self.lowest)):
+            self._stop(trainer, f"The training diverges: its loss rose to {loss:.3g}")
+        self.lowest = min(self.lowest, loss)
+        last = self.folder / LAST
+        if trainer.is_global_zero and last.is_file():
+            os.replace(last, self.folder / PREVIOUS)
+
+    def _stop(self, trainer: pl.Trainer, what: str) -> None:
+        """Raises the error that ends the training."""
+        last = self.folder / LAST
+        kept = f"{last} holds the last good weights" if last.is_file() else "no weights were saved"
+        raise UserError(
+            f"{what} at step {trainer.global_step} ({kept}): set a lower learning rate (lr), and "
+            "choose another experiment folder."
+        )
+
+
 class WarmEMA(WeightAveraging):
     """Lightning's weight averaging with an exponential moving average that warms up.
 
@@ -121,25 +178,42 @@ def start_run(exp_dir: str | Path, resume: str, sections: dict[str, Any]) -> Pat
         sections: Settings that the run depends on, by section.
 
     Returns:
-        The checkpoint, or None.
+        The checkpoint, or None. Where the last one is damaged, it is the one before.
 
     Raises:
-        UserError: If a named checkpoint is missing, "none" was asked for and there is a run, or the
-            run in the folder has other settings.
+        UserError: If a named checkpoint is missing, "none" was asked for and there is a run, the
+            checkpoints are damaged, or the run in the folder has other settings.
     """
     folder = make_folder(exp_dir)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
+    saved = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
+    found = [path for path in saved if path.is_file()]
     if resume not in ("auto", "none"):
-        checkpoint = Path(resume)
-        if not checkpoint.is_file():
+        found = [Path(resume)]
+        if not found[0].is_file():
             raise UserError(
                 f"--resume {resume}: there is no such checkpoint; give auto, none or a file."
             )
-    elif checkpoint.is_file() and resume == "none":
+    elif found and resume == "none":
         raise UserError(f"{folder} holds a run: resume it (auto), or choose another folder.")
-    found = checkpoint if checkpoint.is_file() else None
-    record_config(sections, folder / "conf.yml", found is not None)
-    return found
+    whole = [path for path in found if is_whole(path)]
+    if found and not whole:
+        raise UserError(
+            f"{found[0]} is damaged: remove {found[0].parent} to start from step 0, or give "
+            "another checkpoint with --resume."
+        )
+    if whole != found:
+        print(f"{found[0]} is damaged: going on from {whole[0].name}", file=sys.stderr)
+    record_config(sections, folder / "conf.yml", bool(whole))
+    return whole[0] if whole else None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint can be read to its end: it is an archive with checksums."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False
 
 
 def crop_loaders(
@@ -201,7 +275,7 @@ def fit(
         train: Loader of training batches.
         validation: Loader of validation batches.
         settings: How to train.
-        exp_dir: Folder that receives `checkpoints/` (best and last) and `logs/` (CSV).
+        exp_dir: Folder that receives `checkpoints/` (best, last and previous) and `logs/` (CSV).
         checkpoint: Checkpoint to go on from, or None.
         keep: "best" takes the weights of the epoch with the lowest validation loss, "last" those
             of the last epoch.
@@ -210,17 +284,22 @@ def fit(
         The training's budget: seed, steps, crops per step, parameters, minutes and device.
 
     Raises:
-        UserError: If the checkpoint holds another network.
+        UserError: If the checkpoint holds another network, the loss is not finite or diverges, or
+            the best checkpoint is damaged.
     """
     first_epoch = next_epoch(system, checkpoint) if checkpoint else 0
-    best = ModelCheckpoint(
-        Path(exp_dir) / "checkpoints",
-        "best",
-        monitor="val_loss" if keep == "best" else None,
-        save_last=True,
-        save_on_train_epoch_end=False,  # Lightning would count the epoch twice when it resumes
-        enable_version_counter=False,
-    )
+    folder = Path(exp_dir) / "checkpoints"
+    kept = [
+        ModelCheckpoint(
+            folder,
+            name,
+            monitor=monitor,
+            save_on_train_epoch_end=False,  # Lightning would count the epoch twice when it resumes
+            enable_version_counter=False,
+        )
+        # The last one is written after the best one, so that it knows of it.
+        for name, monitor in [("best", "val_loss"), ("last", None)][keep == "last" :]
+    ]
     limit = None if settings.minutes is None else timedelta(minutes=settings.minutes)
     timer = Timer(limit, interval="epoch")  # its time is in the checkpoints
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -237,12 +316,21 @@ def fit(
         use_distributed_sampler=False,  # EpochSampler deals the items out
         log_every_n_steps=min(50, settings.epoch_steps),
         logger=CSVLogger(exp_dir, "logs", version=f"from_epoch_{first_epoch:05d}"),
-        callbacks=[WarmEMA(settings.ema_decay), best, timer, LearningRateMonitor("step")],
+        callbacks=[
+            WarmEMA(settings.ema_decay),
+            Watch(folder),
+            *kept,
+            timer,
+            LearningRateMonitor("step"),
+        ],
         num_sanity_val_steps=0,
         enable_model_summary=False,
     )
     trainer.fit(system, train, validation, ckpt_path=checkpoint, weights_only=False)
-    chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+    best = folder / f"{keep}.ckpt"
+    if not is_whole(best):
+        raise UserError(f"{best} is damaged: copy {LAST} in its place, or train in another folder.")
+    chosen = torch.load(best, map_location="cpu", weights_only=False)
     system.load_state_dict(chosen["state_dict"])
     return {
         "seed": settings.seed,
