@@ -160,7 +160,11 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
 
 @command(
     option("models", nargs="+", metavar="MODEL", help="Models to score; several training seeds."),
-    option("--slakh_dir", type=Path, help="Slakh tree whose test split is scored."),
+    option(
+        "--slakh_dir",
+        type=Path,
+        help="Slakh tree or folder of songs with stems, whose test split is scored.",
+    ),
     option("--clips", type=Path, help="Folder of CLIP/{mix,drums,…}.wav to score instead."),
     option("--estimates", metavar="SUFFIX", help="With --clips: also score CLIP/SOURCE<SUFFIX>."),
     option("--compare", nargs="+", default=[], metavar="FILE", help="Trained baselines to score."),
@@ -227,7 +231,7 @@ def evaluate(
 
 
 @command(
-    option("folder", type=Path, metavar="DIR", help="Slakh tree."),
+    option("folder", type=Path, metavar="DIR", help="Slakh tree, or folder of audio."),
     option(
         "--listen",
         action="store_true",
@@ -239,10 +243,14 @@ def evaluate(
     ),
 )
 def doctor(folder: Path, listen: bool) -> None:
-    """Examine a Slakh tree and name its faults."""
+    """Examine a Slakh tree, a folder of audio or a list of files, and name its faults."""
+    from asteroid_ucr.data.datasets import describe, is_slakh
     from asteroid_ucr.data.doctor import examine
     from asteroid_ucr.data.slakh import find_splits
 
+    if not is_slakh(folder):
+        print("\n".join(describe(folder)))
+        return
     find_splits(folder)
     print("\n".join(examine(folder, listen=listen, progress=True).lines()))
 

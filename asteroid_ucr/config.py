@@ -29,13 +29,14 @@ class DataConfig:
     """Which audio to use.
 
     Attributes:
-        root: Folder of the Slakh tree.
+        root: Folder of a Slakh tree or of any audio, or a list of audio files (CSV, JSON lines).
         cache: Folder of the caches.
         solos: Folder of solos; used where training.solo_share is not 0.
         estimates: Folder of a model's estimates, from which half of the passages are drawn.
         sources: Names of the sources that make up the mixtures, in output order.
         mix: Policy by which sources are mixed.
-        allow_shared_midi: Use validation and test tracks that share MIDI with training tracks.
+        allow_shared_midi: Use validation and test tracks that share their MIDI file or their audio
+            with training tracks.
         workers: Processes that read data; 0 reads in the main process.
     """
 
@@ -321,8 +322,10 @@ def cache_folder(config: RecipeConfig, split: str, kind: CacheKind = "latents") 
     return Path(data.cache) / Path(data.root).resolve().name / name / split
 
 
-def fill_cache(config: RecipeConfig, split: str, kind: CacheKind = "latents") -> list[str]:
-    """Caches the latents or the stems of a split; see `encode_split`.
+def fill_cache(
+    config: RecipeConfig, split: str, kind: CacheKind = "latents", shard: tuple[int, int] = (1, 1)
+) -> list[str]:
+    """Caches the latents or the stems of a split, or a shard of them; see `encode_split`.
 
     Returns:
         A sentence for each track that could not be read.
@@ -331,11 +334,19 @@ def fill_cache(config: RecipeConfig, split: str, kind: CacheKind = "latents") ->
     from asteroid_ucr.utils.device import pick_device
 
     data, path = config.data, cache_folder(config, split, kind)
-    common = (data.sources, data.mix, data.allow_shared_midi, data.workers)
+    common = (data.sources, data.mix, data.allow_shared_midi, data.workers, shard)
     if kind == "stems":
         return store_stems(data.root, split, path, *common)
     codec = config.codec.build().to(pick_device())
     return encode_split(data.root, split, path, codec, *common)
+
+
+def is_filled(config: RecipeConfig, split: str, kind: CacheKind = "latents") -> bool:
+    """Whether `open_cache` can open a cache."""
+    try:
+        return bool(open_cache(config, split, kind).tracks)
+    except UserError:
+        return False
 
 
 def open_cache(

@@ -6,9 +6,10 @@ Those that take the configuration take `--config FILE.yml`, and every option of 
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -18,7 +19,17 @@ from typing import Any
 import yaml
 
 from asteroid_ucr.commands import command, option
-from asteroid_ucr.config import ModelConfig, RecipeConfig, fill_cache, load_model, open_cache
+from asteroid_ucr.config import (
+    CacheKind,
+    ModelConfig,
+    RecipeConfig,
+    fill_cache,
+    is_filled,
+    load_model,
+    open_cache,
+)
+from asteroid_ucr.data.datasets import describe
+from asteroid_ucr.data.encode import Shard
 from asteroid_ucr.utils.errors import UserError
 
 RUN = option("--exp_dir", required=True, type=Path, help="Folder for weights and logs.")
@@ -45,17 +56,49 @@ def minislakh(**options: Any) -> None:
     build(**options)
 
 
-@command()
-def cache(config: RecipeConfig, kind: str) -> None:
+@command(
+    option(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="Fill the I-th of N parts, for processes that fill a cache together.",
+    )
+)
+def cache(config: RecipeConfig, kind: str, shard: str) -> None:
     """Cache what a model is trained on: latents of the mixtures, or stems for a baseline.
 
     Stage 1. The model is `ucr`, the default, or the name of a baseline.
     """
+    part = parse_shard(shard)
+    print("\n".join(describe(config.data.root)))
+    for split, what in _caches(config, kind):
+        _report(fill_cache(config, split, what, part))
+        if not is_filled(config, split, what):
+            print(
+                f"The {split} split is complete when the other shards are, and no file is broken."
+            )
+
+
+def parse_shard(text: str) -> Shard:
+    """The part and the number of parts that "2/3" stands for.
+
+    Raises:
+        UserError: If the text is not of this form, or the part is out of range.
+    """
+    numbers = re.fullmatch(r"(\d+)/(\d+)", text)
+    part, parts = map(int, numbers.groups()) if numbers else (0, 0)
+    if not 1 <= part <= parts:
+        raise UserError(f"--shard {text}: give a part and their number, from 1/N to N/N.")
+    return part, parts
+
+
+def _caches(config: RecipeConfig, kind: str) -> Iterator[tuple[str, CacheKind]]:
+    """Splits and kinds of the caches that the training of a model reads."""
     for split in ("train", "validation"):
         if isinstance(config.model, ModelConfig):  # also the supervised twin
-            _report(fill_cache(config, split))
+            yield split, "latents"
         if kind != "ucr":
-            _report(fill_cache(config, split, "stems"))
+            yield split, "stems"
 
 
 @command(
@@ -72,6 +115,7 @@ def solos(
 
     Caches the latents of the mixtures of all pairs of the instruments, and compares them.
     """
+    from asteroid_ucr.data.datasets import load_tracks
     from asteroid_ucr.solos.find import find_solos
     from asteroid_ucr.solos.library import write_solos, write_stems
 
@@ -79,6 +123,11 @@ def solos(
     if from_stems:
         write_stems(data.solos, instruments, data.root, data.mix, data.allow_shared_midi)
         return
+    if not all(t.instruments or t.stems for t in load_tracks(data.root, "train")):
+        raise UserError(
+            f"The instruments in the songs of {data.root} are not known: put these into folders "
+            "such as drums+bass, or list them with a column instruments."
+        )
     caches = {}
     for kind in combinations(instruments, 2):
         pair = replace(config, data=replace(data, sources=list(kind)))
@@ -113,8 +162,13 @@ def estimates(config: RecipeConfig, teacher: str) -> None:
 def train(config: RecipeConfig, kind: str, exp_dir: Path, resume: str) -> None:
     """Train the decomposition, or a baseline to compare it with.
 
-    Stage 2. The model is `ucr`, the default, or the name of a baseline.
+    Stage 2, and stage 1 if there is no cache yet. The model is `ucr`, the default, or the name of a
+    baseline.
     """
+    if missing := [what for what in _caches(config, kind) if not is_filled(config, *what)]:
+        print("\n".join(describe(config.data.root)))
+        for what in missing:
+            _report(fill_cache(config, *what))
     from asteroid_ucr.training.baselines import train_baseline
     from asteroid_ucr.training.decomposition import train as train_ucr
 
@@ -139,10 +193,13 @@ def evaluate_runs(
 ) -> None:
     """Assign components to sources, score all runs of an experiment, and choose the best.
 
-    Stage 3. Writes the run that is best on the validation split as `best_model.pth`.
+    Stage 3. Writes the run that is best on the validation split as `best_model.pth`. Of songs
+    without stems, it describes the masks instead.
     """
     from asteroid_ucr.base import find_model_file
     from asteroid_ucr.data.clips import slakh_clips
+    from asteroid_ucr.data.datasets import load_tracks
+    from asteroid_ucr.evaluation.diagnostics import diagnose_runs
     from asteroid_ucr.evaluation.model_rows import demucs_row, trained_rows
     from asteroid_ucr.evaluation.separation import assign_runs, evaluate
     from asteroid_ucr.reports.score_tables import print_results
@@ -162,8 +219,13 @@ def evaluate_runs(
     names = [f"seed{run}" for run in runs]
     for name in names:
         find_model_file(exp_dir / name)
-    validation = list(clips("validation"))
     local = {"codec_dir": config.codec.dir} if config.codec.dir else {}
+    test = load_tracks(data.root, "test", data.allow_shared_midi, data.sources)
+    if not any(track.stems for track in test):
+        unknown = clips("test", stems=False)
+        print(diagnose_runs(exp_dir, names, unknown, settings.examples, **local))
+        return
+    validation = list(clips("validation"))
     models = assign_runs(exp_dir, names, validation, **local)
     extra = trained_rows(baselines, data.sources, validation)
     if pretrained:

@@ -15,7 +15,8 @@ import asteroid_ucr
 from asteroid_ucr import UCRSeparator
 from asteroid_ucr.base import bundled_models, read_bundle, write_bundle
 from asteroid_ucr.config import RecipeConfig
-from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.minislakh import build
 from asteroid_ucr.reports.cards import write_cards
 

@@ -16,8 +16,9 @@ from asteroid_ucr import UserError
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.data.cache import LatentCache, LatentMetadata
 from asteroid_ucr.data.crops import RandomCrops, item_loader
+from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.encode import encode_split, latent_metadata
-from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.utils.audio import level_gain
 
 META = LatentMetadata(

@@ -16,8 +16,9 @@ import torch
 import yaml
 from fast_bss_eval.torch import si_sdr_loss
 
+from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.doctor import examine
-from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.minislakh import build
 from asteroid_ucr.minislakh.collection import split_of
 from asteroid_ucr.minislakh.notes import SAMPLE_RATE, Part

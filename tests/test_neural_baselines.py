@@ -17,7 +17,8 @@ from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.config import fill_cache, open_cache, parse_recipe, recipe_parser
 from asteroid_ucr.data.clips import Clip, slakh_clips
 from asteroid_ucr.data.crops import RandomCrops
-from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.evaluation.assignment import fit_owners
 from asteroid_ucr.evaluation.model_rows import demucs_row, trained_rows
 from asteroid_ucr.training.baselines import BASELINES, find_baseline, train_baseline

@@ -10,7 +10,9 @@ import soundfile as sf
 import torch
 import yaml
 
-from asteroid_ucr.data.slakh import find_splits, load_tracks, read_sources, read_track
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.slakh import find_splits, read_track
+from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.utils.errors import UserError
 
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "slakh_sample"

@@ -10,7 +10,8 @@ import torch
 
 from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.data.cache import LatentCache, LatentMetadata
-from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.solos.find import WINDOW, Window, find_solos
 from asteroid_ucr.solos.library import read_solos, write_solos, write_stems

@@ -359,6 +359,23 @@ def test_two_processes_share_the_items_and_log_the_mean(tmp_path):
     assert log["loss_epoch"].dropna().tolist() == [1.5, 5.5]
 
 
+def test_two_processes_learn_what_one_with_twice_the_batch_does(cached, tmp_path):
+    short = {"training__steps": 10, "training__epoch_steps": 5, "training__strategy": "ddp_fork"}
+    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    curves = []
+    for devices, batch in ((1, 4), (2, 2)):
+        sizes = {"training__devices": devices, "training__batch_size": batch}
+        given = arguments(*cached, **short, **sizes)
+        command = [sys.executable, "-c", script, str(tmp_path / str(devices)), *given]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr
+        log = pd.concat(map(pd.read_csv, sorted(tmp_path.glob(f"{devices}/logs/*/metrics.csv"))))
+        curves.append([log[name].dropna() for name in ("loss_epoch", "val_loss")])
+    for one, two in zip(*curves, strict=True):
+        assert len(one) == 2
+        np.testing.assert_allclose(one, two, rtol=1e-4)
+
+
 def test_it_trains_on_another_codec(slakh_tree, tmp_path):
     overrides = {"codec__name": "mdct", "training__steps": 2, "training__epoch_steps": 2}
     config = parse(arguments(slakh_tree, tmp_path / "cache", **overrides))

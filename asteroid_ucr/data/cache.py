@@ -244,13 +244,14 @@ class TrackCache:
         """All of a track; see `crop`."""
         return self.crop(track, 0, None)
 
-    def power(self, track: str) -> np.ndarray:
-        """Mean square of each source in each frame, `(n_src, frames)`, float32."""
+    def power(self, track: str, start: int = 0, frames: int | None = None) -> np.ndarray:
+        """Mean square of each source in each frame of a passage, `(n_src, frames)`, float32."""
         with self._begin(buffers=True) as transaction:
             record = transaction.get(track.encode())
             total = self._frames(record)
             power = np.frombuffer(record, "<f4", offset=2 * self._values * total)
-            return power.reshape(-1, total).copy()
+            end = None if frames is None else start + frames
+            return power.reshape(-1, total)[:, start:end].copy()
 
 
 class LatentCache(TrackCache):

@@ -1,4 +1,4 @@
-"""Clips to score: mixtures with their true sources, from Slakh trees or plain folders."""
+"""Clips to score: mixtures with their true sources, from data sets or plain folders."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
 import torch
 from torch import Tensor
 
-from asteroid_ucr.data.slakh import Track, load_tracks, read_sources
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.tracks import Track, read_sources
 from asteroid_ucr.masking import MASK_RATE
-from asteroid_ucr.utils.audio import read_audio
+from asteroid_ucr.utils.audio import open_audio, read_audio
 from asteroid_ucr.utils.errors import UserError
 
 CLIP_SUFFIXES = (".wav", ".flac")
@@ -58,8 +58,9 @@ def slakh_clips(
     max_clips: int | None = None,
     allow_shared_midi: bool = False,
     sample_rate: int = MASK_RATE,
+    stems: bool = True,
 ) -> Iterator[Clip]:
-    """Cuts the tracks of a Slakh2100 tree into consecutive segments that do not overlap.
+    """Cuts the tracks of a data set into consecutive segments that do not overlap.
 
     Segments in which a source is silent are kept: how a separator treats them is part of its
     quality. Tracks that lack a source are left out, as is the end of a track that is shorter than a
@@ -67,7 +68,7 @@ def slakh_clips(
     track, then the second, …), so that a few clips still cover many tracks.
 
     Args:
-        root: Folder of the tree.
+        root: Data set; see `load_tracks`.
         split: "train", "validation" or "test".
         sources: Instrument classes in lower case.
         seconds: Length of a segment.
@@ -75,16 +76,17 @@ def slakh_clips(
         max_clips: Largest number of segments; None takes all.
         allow_shared_midi: Keep tracks whose MIDI is also in the training split.
         sample_rate: Samples per second.
+        stems: Only tracks with stems; others give clips without references, `(0, time)`.
 
     Yields:
         Clips of `round(seconds * sample_rate)` samples.
 
     Raises:
-        UserError: If the folder is not a Slakh tree, or no track has all the sources.
+        UserError: If there is no such data set, or no track of the sources.
     """
     length = round(seconds * sample_rate)
     found = False
-    tracks = load_tracks(root, split, allow_shared_midi, sources)
+    tracks = load_tracks(root, split, allow_shared_midi, sources, stems)
     for track, index in _turns(tracks, length, sources, sample_rate, max_clips):
         audio = read_sources(track, sources, sample_rate, mix=mix)
         for start in index:
@@ -97,7 +99,7 @@ def slakh_clips(
                 references=audio.references[:, span].clone(),
                 sources=tuple(sources),
                 sample_rate=sample_rate,
-                mix=mix,
+                mix=audio.mix,
             )
     if not found:
         raise UserError(
@@ -117,14 +119,20 @@ def _turns(
     counts = []
     for track in tracks:
         # Headers alone tell the length: reading all audio to choose a few clips would be slow.
-        info = [soundfile.info(path) for source in sources for path in track.stem_paths(source)]
-        counts.append(int(min(i.frames / i.samplerate for i in info) * sample_rate) // length)
+        stems = [path for source in sources for path in track.stem_paths(source)]
+        files = stems if track.mixture is None else [track.mixture]
+        counts.append(int(min(map(_seconds, files)) * sample_rate) // length)
     total = sum(counts) if max_clips is None else max_clips
     chosen: list[list[int]] = [[] for _ in tracks]
     turns = [(n, t) for n in range(max(counts, default=0)) for t in range(len(tracks))]
     for number, t in [turn for turn in turns if turn[0] < counts[turn[1]]][:total]:
         chosen[t].append(number)
     return [(track, numbers) for track, numbers in zip(tracks, chosen, strict=True) if numbers]
+
+
+def _seconds(path: Path) -> float:
+    with open_audio(path) as file:
+        return file.frames / file.samplerate
 
 
 def folder_clips(

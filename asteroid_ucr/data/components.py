@@ -44,9 +44,9 @@ class ComponentCache:
         """All of a track, `(n_src, latent_dim, frames)`, float32."""
         return self._latents[track]
 
-    def power(self, track: str) -> np.ndarray:
-        """Mean square of each source's audio in each frame, `(n_src, frames)`, float32."""
-        return self._cache.power(track)
+    def power(self, track: str, start: int = 0, frames: int | None = None) -> np.ndarray:
+        """Mean square of each source's audio; see `TrackCache.power`."""
+        return self._cache.power(track, start, frames)
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each component's channels, `(n_src, latent_dim)` each."""

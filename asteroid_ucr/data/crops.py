@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asteroid_ucr.data.cache import LatentCache, StemCache
 from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.seeding import rank_and_world
 
 ATTEMPTS = 100  # crops drawn before one with a silent source is accepted
 
@@ -49,36 +49,25 @@ class RandomCrops(Dataset):
                 f"No track in {cache.path} is as long as a crop of {frames} frames: set "
                 "training.frames (or prior.frames) lower."
             )
-        self.tracks = np.array(cache.tracks)[usable]
+        # Arrays, which processes share; lists would be copied as their elements are counted.
+        self.tracks = np.array([track.encode() for track in cache.tracks])[usable]
         self.starts = lengths[usable] - frames + 1  # possible crops of each track
         self.ends = np.cumsum(self.starts)
-        # With cumulative powers, the RMS of any crop takes two look-ups. They need 8 bytes per
-        # source and frame; the latents need 256 bytes per frame.
-        self.energy = [self._cumulative(track) for track in self.tracks] if min_rms > 0 else []
 
-    def _cumulative(self, track: str) -> np.ndarray:
-        """Power of each source, summed up to the start of each frame, `(n_src, frames + 1)`."""
-        power = self.cache.power(track).astype(np.float64)
-        return np.pad(np.cumsum(power, axis=1), ((0, 0), (1, 0)))
-
-    def __getitem__(self, number: int) -> Tensor:
+    def __getitem__(self, item: int) -> Tensor:
         """A crop: latents `(channels, frames)`, or stems `(n_src, frames * hop)`."""
-        generator = np.random.default_rng([self.seed, number])
+        generator = np.random.default_rng([self.seed, item])
         for _ in range(ATTEMPTS):
             position = generator.integers(self.ends[-1])
-            track = int(np.searchsorted(self.ends, position, side="right"))
-            start = int(position - (self.ends[track] - self.starts[track]))
-            if self._audible(track, start):
+            number = int(np.searchsorted(self.ends, position, side="right"))
+            start = int(position - (self.ends[number] - self.starts[number]))
+            track = self.tracks[number].decode()
+            if self.min_rms <= 0:
                 break
-        return torch.from_numpy(self.cache.crop(str(self.tracks[track]), start, self.frames))
-
-    def _audible(self, track: int, start: int) -> bool:
-        """Whether the RMS of every source in a crop reaches `min_rms`."""
-        if self.min_rms <= 0:
-            return True
-        energy = self.energy[track]
-        power = (energy[:, start + self.frames] - energy[:, start]) / self.frames
-        return bool((power >= self.min_rms**2).all())
+            power = self.cache.power(track, start, self.frames)
+            if (power.mean(1, dtype=np.float64) >= self.min_rms**2).all():
+                break
+        return torch.from_numpy(self.cache.crop(track, start, self.frames))
 
 
 class EpochSampler(Sampler[int]):
@@ -100,9 +89,7 @@ class EpochSampler(Sampler[int]):
 
     def _numbers(self) -> range:
         """Numbers of this process's items in the current epoch."""
-        rank, world = 0, 1
-        if dist.is_available() and dist.is_initialized():
-            rank, world = dist.get_rank(), dist.get_world_size()
+        rank, world = rank_and_world()
         if self.repeat:
             return range(rank, self.items, world)
         first = self.epoch * self.items * world
@@ -119,4 +106,8 @@ def item_loader(
     items: Dataset, count: int, batch_size: int, workers: int = 0, repeat: bool = False
 ) -> DataLoader:
     """Batches of an endless data set, `count` items in each epoch; see `EpochSampler`."""
-    return DataLoader(items, batch_size, sampler=EpochSampler(count, repeat), num_workers=workers)
+    sampler = EpochSampler(count, repeat)
+    kept = workers > 0  # between epochs
+    return DataLoader(
+        items, batch_size, sampler=sampler, num_workers=workers, persistent_workers=kept
+    )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from asteroid_ucr.data import slakh
 from asteroid_ucr.data.listen import MOST_SEMITONES, Sound, hear
+from asteroid_ucr.data.tracks import SPLITS, Stem, Track
 from asteroid_ucr.utils.errors import UserError
 
 # Kind of fault -> what it means and what happens to it. The order is the report's order.
@@ -65,7 +66,7 @@ class Diagnosis:
     root: Path
     faults: list[Fault] = field(default_factory=list)  # in the order of `KINDS`, then by track
     tracks_per_split: dict[str, int] = field(default_factory=dict)
-    tracks: list[slakh.Track] = field(default_factory=list)  # those with readable metadata
+    tracks: list[Track] = field(default_factory=list)  # those with readable metadata
     edition: str = "none"  # "redux", "original", "BabySlakh or other flat tree" or "unknown"
     # For each pair of splits, how many tracks of the second share their MIDI file with the first.
     shared: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -188,7 +189,7 @@ def examine(
 def _edition(root: Path, counts: dict[str, int]) -> str:
     """Which edition of Slakh a tree is, by its folders, its name and its number of tracks."""
     name = root.resolve().name.lower()
-    known = {split: counts.get(split, 0) for split in slakh.SPLITS}
+    known = {split: counts.get(split, 0) for split in SPLITS}
     if not any((root / split).is_dir() for split in slakh.SPLIT_FOLDERS):
         return "BabySlakh or other flat tree"
     if "redux" in name or "omitted" in counts or known == KNOWN_COUNTS["redux"]:
@@ -198,7 +199,7 @@ def _edition(root: Path, counts: dict[str, int]) -> str:
 
 def _examine_splits(result: Diagnosis) -> None:
     """Adds the splits that are missing, empty, or not of the published size."""
-    for split in slakh.SPLITS:
+    for split in SPLITS:
         count = result.tracks_per_split.get(split)
         if count is None:
             result.add("split_missing", split, "", f"no folder {split}")
@@ -259,7 +260,7 @@ def _read_header(found: Diagnosis, track: str, stem: str, path: Path) -> None:
         found.add(empty, track, stem, f"{path.name} holds no samples")
 
 
-def _examine_stem(found: Diagnosis, track: str, stem: slakh.Stem, path: Path, listen: bool) -> None:
+def _examine_stem(found: Diagnosis, track: str, stem: Stem, path: Path, listen: bool) -> None:
     """Examines one stem: its declaration, its header and, when listening, its sound."""
     about = f"{stem.inst_class}: {path.name}"
     if not stem.declared:
@@ -294,7 +295,7 @@ def _examine_rates(result: Diagnosis) -> None:
 
 def _examine_sharing(splits: dict[str, list[Path]], result: Diagnosis) -> None:
     """Adds the tracks that share their MIDI file with a track of an earlier split."""
-    uuids = {s: slakh.read_uuids(splits[s]) for s in slakh.SPLITS if s in splits}
+    uuids = {s: slakh.read_uuids(splits[s]) for s in SPLITS if s in splits}
     for first, second in combinations(uuids, 2):
         shared = [u for u in uuids[second] if u in uuids[first]]
         pairs = [(uuid, name) for uuid in shared for name in uuids[second][uuid]]

@@ -1,4 +1,4 @@
-"""Fills caches from a Slakh tree: latents of the mixtures, or the stems themselves."""
+"""Fills caches from a data set: latents of the mixtures, or the stems themselves."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from tqdm import tqdm
 
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.data.cache import LatentCache, LatentMetadata, StemCache, StemMetadata
-from asteroid_ucr.data.slakh import SourceAudio, Track, load_tracks, read_sources
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.tracks import SourceAudio, Track, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.errors import UserError
+
+Shard = tuple[int, int]  # a part, from 1, and the number of parts
+WHOLE: Shard = (1, 1)
 
 
 def latent_metadata(
@@ -56,26 +60,30 @@ def encode_split(
     mix: str = "sum",
     allow_shared_midi: bool = False,
     workers: int = 0,
+    shard: Shard = WHOLE,
 ) -> list[str]:
     """Encodes the mixtures of a split, each at the training level (`level_gain`).
 
     Tracks that are in the cache already are kept.
 
     Args:
-        root: Root of the Slakh tree.
+        root: Data set; see `load_tracks`.
         split: "train", "validation" or "test".
         path: Folder of the cache.
         codec: Codec on the device to encode on.
-        sources: Sources that make up the mixture; tracks that lack one are not used.
+        sources: Sources that make up the mixture; tracks that lack one are not used, and tracks
+            of unknown instruments are.
         mix: Mixing policy; see `read_sources`.
         allow_shared_midi: See `load_tracks`.
         workers: Processes that read audio.
+        shard: Which part of the tracks to encode, of how many, for processes that fill a cache
+            together. The last one to end marks it as complete, unless a track cannot be read.
 
     Returns:
         A sentence for each track that could not be read.
 
     Raises:
-        UserError: If the tree or the cache cannot be used, or no track can be read.
+        UserError: If the data set or the cache cannot be used, or no track can be read.
     """
     device = next(codec.buffers(), torch.empty(0)).device
 
@@ -84,7 +92,9 @@ def encode_split(
         return codec.encode((mixture * level_gain(mixture))[None, None])[0].cpu()
 
     cache = LatentCache(path, latent_metadata(root, split, codec, sources, mix), write=True)
-    return _fill(cache, root, encode, codec.sample_rate, codec.hop, allow_shared_midi, workers)
+    return _fill(
+        cache, root, encode, codec.sample_rate, codec.hop, allow_shared_midi, workers, shard
+    )
 
 
 def store_stems(
@@ -95,6 +105,7 @@ def store_stems(
     mix: str = "sum",
     allow_shared_midi: bool = False,
     workers: int = 0,
+    shard: Shard = WHOLE,
 ) -> list[str]:
     """Caches the stems of a split, for models that train on waveforms or with labels.
 
@@ -108,7 +119,7 @@ def store_stems(
         return _framed(stems, MASK_HOP).flatten(1)
 
     cache = StemCache(path, stem_metadata(root, split, sources, mix), write=True)
-    return _fill(cache, root, scaled, MASK_RATE, MASK_HOP, allow_shared_midi, workers)
+    return _fill(cache, root, scaled, MASK_RATE, MASK_HOP, allow_shared_midi, workers, shard)
 
 
 class _TrackAudio(Dataset):
@@ -143,11 +154,14 @@ def _fill(
     hop: int,
     allow_shared_midi: bool,
     workers: int,
+    shard: Shard,
 ) -> list[str]:
     """Adds the missing tracks to a cache, and marks it as complete; see `encode_split`."""
     split, sources, mix = cache.metadata.split, cache.metadata.sources, cache.metadata.mix
-    tracks = load_tracks(root, split, allow_shared_midi, sources)
-    missing = [track for track in tracks if track.name not in cache]
+    stems = isinstance(cache, StemCache)
+    tracks = load_tracks(root, split, allow_shared_midi, sources, stems)
+    part, parts = shard
+    missing = [track for track in tracks[part - 1 :: parts] if track.name not in cache]
     items = _TrackAudio(missing, sources, sample_rate, mix)
     audio = DataLoader(items, batch_size=None, num_workers=workers)
     failures = []
@@ -155,11 +169,14 @@ def _fill(
         if isinstance(item, UserError):
             failures.append(str(item))
             continue
-        power = _framed(item.references, hop).square().mean(-1)
+        # Where the sources are unknown, a silent mixture still tells silent passages.
+        heard = item.references if len(item.references) else item.mixture[None]
+        power = _framed(heard, hop).square().mean(-1).expand(len(sources), -1)
         cache.add(track.name, convert(item).numpy(), power.numpy())
     done = [track.name for track in tracks if track.name in cache]
-    if not done:
+    if failures and not done:
         raise UserError(f"No track of the split {split!r} of {root} could be read: {failures[0]}")
-    cache.finish(done)
+    if parts == 1 or len(done) == len(tracks):
+        cache.finish(done)
     cache.close()
     return failures

@@ -9,21 +9,17 @@ sum is the mixture.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import soundfile as sf
-import torch
 import yaml
-from torch import Tensor
 
-from asteroid_ucr.utils.audio import read_audio, resample
+from asteroid_ucr.data.tracks import SPLITS, Stem, Track
 from asteroid_ucr.utils.errors import UserError
 
-SPLITS = ("train", "validation", "test")
-MIX_POLICIES = ("sum", "paper_mean")
 SPLIT_FOLDERS = (*SPLITS, "omitted")
 _TRACK_NAME = re.compile(r"Track\d+")
 _UUID_LINE = re.compile(r"^UUID:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
@@ -40,51 +36,6 @@ class _Loader(YAML_LOADER):
             if isinstance(key, yaml.ScalarNode):
                 key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep)
-
-
-@dataclass(frozen=True)
-class Stem:
-    """One rendered instrument of a track."""
-
-    id: str  # name in the metadata, such as "S03"
-    inst_class: str  # family as Slakh names it, such as "Strings (continued)"
-    is_drum: bool
-    path: Path | None  # audio file; None if no file can be read
-    declared: bool  # `audio_rendered` of the metadata; the file decides, not this flag
-
-    @property
-    def source(self) -> str:
-        """The stem's source name: the instrument class in lower case."""
-        return self.inst_class.lower()
-
-
-@dataclass(frozen=True)
-class Track:
-    """One song: its folder, its split, the MIDI file it was made from, and its stems."""
-
-    name: str
-    folder: Path
-    split: str
-    uuid: str
-    stems: tuple[Stem, ...]
-
-    def stem_paths(self, source: str) -> list[Path]:
-        """Audio files of all stems of a source, in the order of their ids (empty if none)."""
-        return [s.path for s in self.stems if s.path is not None and s.source == source.lower()]
-
-    @property
-    def sources(self) -> list[str]:
-        """Names of the sources that have at least one audio file, sorted."""
-        return sorted({s.source for s in self.stems if s.path is not None})
-
-
-@dataclass(frozen=True)
-class SourceAudio:
-    """References, in the order of the sources asked for, and the mixture that they make up."""
-
-    references: Tensor  # `(n_src, time)`, float32
-    mixture: Tensor  # `(time,)`
-    mix: str  # policy: "sum" or "paper_mean" (see `read_sources`)
 
 
 def track_folders(folder: Path) -> list[Path]:
@@ -214,104 +165,20 @@ def read_uuids(folders: Iterable[Path]) -> dict[str, list[str]]:
     return found
 
 
-def load_tracks(
-    root: str | Path,
-    split: str,
-    allow_shared_midi: bool = False,
-    sources: Sequence[str] | None = None,
-) -> list[Track]:
-    """The tracks of a split, sorted by name.
+def read_split(root: str | Path, split: str) -> tuple[list[Track], dict[str, list[str]]]:
+    """The tracks of a split, sorted by name, and the training tracks by the UUID of their MIDI.
 
     A stem counts if its file can be read and has samples, whatever the metadata say. Tracks with
-    unusable metadata and tracks that lack a wanted source are left out; `doctor` reports them.
-
-    Args:
-        root: The tree's folder (see `find_splits`).
-        split: "train", "validation" or "test" ("omitted" where the tree has it).
-        allow_shared_midi: Keep validation and test tracks made from the same MIDI file as a
-            training track. In the original splits there are 94 and 57 of them.
-        sources: Keep only tracks with at least one stem of each of these.
+    unusable metadata are left out; `doctor` reports them.
 
     Raises:
-        UserError: If the folder is not a Slakh tree, lacks the split or has no track with all the
-            sources, or if tracks share their MIDI with training tracks without permission.
+        UserError: If the folder is not a Slakh tree, or lacks the split.
     """
     splits = find_splits(root)
     if split not in splits:
         raise UserError(f"{root} has no split {split!r}: choose from {', '.join(splits)}.")
     tracks = []
     for folder in splits[split]:
-        try:
-            track = read_track(folder, split)
-        except UserError:
-            continue
-        if all(track.stem_paths(source) for source in sources or ()):
-            tracks.append(track)
-    if splits[split] and not tracks:
-        wanted = f" with {', '.join(sources)}" if sources else ""
-        raise UserError(
-            f"No track of the split {split!r} of {root} can be used{wanted}: run asteroid-ucr "
-            f"doctor {root} to see why."
-        )
-    if split in ("validation", "test") and not allow_shared_midi:
-        trained = read_uuids(splits.get("train", []))
-        if shared := [track for track in tracks if track.uuid in trained]:
-            example = f"{shared[0].name} with {trained[shared[0].uuid][0]}"
-            raise UserError(
-                f"{len(shared)} of {len(tracks)} {split} tracks of {root} share their MIDI file "
-                f"with training tracks (such as {example}): use the redux splits, or pass "
-                "--allow_shared_midi to keep them."
-            )
-    return tracks
-
-
-def read_sources(
-    track: Track, sources: Sequence[str], sample_rate: int, mix: str = "sum"
-) -> SourceAudio:
-    """Reads a whole track as one signal per source, and their mixture.
-
-    Stems are mixed down to mono, cropped to the shortest and combined; then each source is
-    resampled once.
-
-    Args:
-        track: Track from `load_tracks`.
-        sources: Source names; the order of the references.
-        sample_rate: Samples per second.
-        mix: "sum": a reference is the sum of the source's stems, and the mixture is the sum of the
-            references. "paper_mean" (published code of Bindi & Esling 2024): a reference is
-            the mean of the source's audible stems, and the mixture is the mean of the references.
-
-    Raises:
-        UserError: For an unknown policy, no sources, a source that the track lacks, or a stem that
-            cannot be read.
-    """
-    if mix not in MIX_POLICIES:
-        raise UserError(f"mix is {mix!r}: choose from {', '.join(MIX_POLICIES)}.")
-    if not sources:
-        raise UserError("sources is empty: name at least one source.")
-    signals: list[Tensor] = []
-    native = 0
-    for source in sources:
-        paths = track.stem_paths(source)
-        if not paths:
-            raise UserError(
-                f"{track.folder} has no stem of {source!r}: it has {', '.join(track.sources)}."
-            )
-        stems = []
-        for path in paths:
-            wav, rate = read_audio(path, mono=True)
-            native = native or rate
-            stems.append(resample(wav[0], rate, native))
-        total = _stack(stems).sum(0)
-        # A silent stem adds nothing to a sum but would lower a mean.
-        audible = sum(bool(stem.any()) for stem in stems)
-        signals.append(total if mix == "sum" else total / max(audible, 1))
-    references = resample(_stack(signals), native, sample_rate)
-    mixture = references.sum(0) if mix == "sum" else references.mean(0)
-    return SourceAudio(references, mixture, mix)
-
-
-def _stack(signals: list[Tensor]) -> Tensor:
-    """Signals `(count, time)`, cropped to the shortest."""
-    shortest = min(map(len, signals))
-    return torch.stack([signal[:shortest] for signal in signals])
+        with suppress(UserError):
+            tracks.append(read_track(folder, split))
+    return tracks, {} if split == "train" else read_uuids(splits.get("train", []))

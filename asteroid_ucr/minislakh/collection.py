@@ -13,7 +13,8 @@ from typing import Any
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from asteroid_ucr.data.slakh import SPLITS, track_folders
+from asteroid_ucr.data.slakh import track_folders
+from asteroid_ucr.data.tracks import SPLITS
 from asteroid_ucr.minislakh.midi_files import md5, read_midi
 from asteroid_ucr.minislakh.notes import Note, Part, Recording
 from asteroid_ucr.minislakh.song import compose

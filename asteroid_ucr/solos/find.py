@@ -20,7 +20,7 @@ to the instrument that should pause; windows with more than a few percent of it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from typing import TYPE_CHECKING
@@ -128,8 +128,9 @@ class _Windows:
         self._caches, self._codec = caches, codec
         self.windows: list[Window] = []
         features, halves = [], []
-        for place, (kind, cache) in enumerate(caches.items()):
-            for number, track in enumerate(cache.tracks[place :: len(caches)]):
+        tracks = one_kind_each({kind: cache.tracks for kind, cache in caches.items()})
+        for kind, cache in caches.items():
+            for number, track in enumerate(tracks[kind]):
                 latents = cache.whole(track)
                 for start in range(0, latents.shape[1] - WINDOW + 1, HOP):
                     window = latents[:, start : start + WINDOW]
@@ -175,6 +176,16 @@ class _Windows:
         window = self.windows[index]
         latents = self._caches[window.kind].crop(window.track, window.start, WINDOW)
         return self._codec.to_power(torch.from_numpy(latents))
+
+
+def one_kind_each(tracks: Mapping[Kind, Iterable[str]]) -> dict[Kind, list[str]]:
+    """Names of tracks by kind of mixture, where each track is used in one of its kinds only."""
+    chosen: dict[Kind, list[str]] = {kind: [] for kind in tracks}
+    members = {kind: set(names) for kind, names in tracks.items()}
+    for number, name in enumerate(sorted(set().union(*members.values()))):
+        kinds = [kind for kind in tracks if name in members[kind]]
+        chosen[kinds[number % len(kinds)]].append(name)
+    return chosen
 
 
 def describe(latents: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ import numpy as np
 import soundfile as sf
 from torch import Tensor
 
-from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.solos.find import WINDOW, Window
 from asteroid_ucr.utils.atomic import atomic_folder, make_folder, write_json
@@ -41,7 +42,7 @@ def write_solos(
     Args:
         path: Folder that does not exist yet.
         solos: Result of `find_solos` on caches of the training split.
-        root: Root of the Slakh tree.
+        root: Data set; see `load_tracks`.
         mix: Mixing policy of the caches.
         allow_shared_midi: See `load_tracks`.
         record: Further facts for `solos.json`.
@@ -82,7 +83,7 @@ def write_stems(
     Args:
         path: Folder that does not exist yet.
         instruments: Names of the stems; tracks that lack one are not used.
-        root: Root of the Slakh tree.
+        root: Data set; see `load_tracks`.
         mix: Mixing policy.
         allow_shared_midi: See `load_tracks`.
         every_seconds: Distance between the starts of passages, which are a window long.
@@ -92,7 +93,7 @@ def write_stems(
     """
     passages, length = 0, WINDOW * MASK_HOP
     with _new_folder(path) as scratch:
-        for track in load_tracks(root, "train", allow_shared_midi, instruments):
+        for track in load_tracks(root, "train", allow_shared_midi, instruments, stems=True):
             audio = read_sources(track, instruments, MASK_RATE, mix)
             stems = audio.references * level_gain(audio.mixture)
             for start in range(0, stems.shape[-1] - length, int(every_seconds * MASK_RATE)):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.utils.seeding import draw_items
 
 
 def solo_loss(
@@ -21,10 +22,10 @@ def solo_loss(
         mask_weight: Weight of `mask_loss`.
     """
     sums, components = solos[:, 0], solos[:, 1:]
-    noise = torch.randn(sums.shape, generator=generator).to(solos)
-    alpha = torch.rand(len(solos), generator=generator)
+    noise = draw_items(torch.randn, sums.shape, generator).to(solos)
+    alpha = draw_items(torch.rand, sums.shape[:1], generator)
     # Half of the items use the blend that separation starts from.
-    starts = torch.rand(len(solos), generator=generator) < 0.5
+    starts = draw_items(torch.rand, sums.shape[:1], generator) < 0.5
     alpha = torch.where(starts, model.alpha_start, alpha).to(solos)
     loss, estimates = model.decomposition.component_loss(sums, components, noise, alpha)
     if not model.codec.has_power:  # masks need spectra

@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from asteroid_ucr.data.slakh import load_tracks, read_sources
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.masking import MASK_RATE
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.solos.find import one_kind_each
 from asteroid_ucr.solos.library import write_passage
 from asteroid_ucr.utils.atomic import make_folder, write_json
 from asteroid_ucr.utils.audio import level_gain
@@ -47,7 +49,7 @@ def write_estimates(
         path: Folder to write.
         model: Model that separates the instruments, on any device.
         teacher: Name of the model, for the record.
-        root: Root of the Slakh tree.
+        root: Data set; see `load_tracks`.
         mix: Policy by which the mixtures are mixed.
         allow_shared_midi: See `load_tracks`.
         progress: Whether to show a progress bar.
@@ -61,11 +63,15 @@ def write_estimates(
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")) != facts:
         raise UserError(f"{folder} holds other estimates: remove it, or name another folder.")
     write_json(record, facts)
-    for place, kind in enumerate(kinds):
+    tracks = {
+        kind: {track.name: track for track in load_tracks(root, "train", allow_shared_midi, kind)}
+        for kind in kinds
+    }
+    for kind, names in one_kind_each(tracks).items():
         separator = model.select(kind).eval()
-        tracks = load_tracks(root, "train", allow_shared_midi, kind)[place :: len(kinds)]
-        for track in tqdm(tracks, "-".join(kind), unit="song", disable=not progress):
-            files = [folder / name / f"{track.name}.flac" for name in kind]
+        for name in tqdm(names, "-".join(kind), unit="song", disable=not progress):
+            track = tracks[kind][name]
+            files = [folder / source / f"{name}.flac" for source in kind]
             if all(file.is_file() for file in files):
                 continue
             mixture = read_sources(track, kind, MASK_RATE, mix).mixture

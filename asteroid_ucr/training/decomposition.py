@@ -25,6 +25,7 @@ from asteroid_ucr.solos.loss import solo_loss
 from asteroid_ucr.solos.sums import SoloSums
 from asteroid_ucr.training.loop import TrainingSystem, crop_loaders, fit, start_run
 from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.seeding import draw_items
 
 
 def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Path:
@@ -97,8 +98,8 @@ def loss_step(
         mask_weight: Weight of the mask loss on sums of solos.
     """
     mixtures = batch["mixtures"] if isinstance(batch, dict) else batch
-    noise = torch.randn(mixtures.shape, generator=generator).to(mixtures)
-    alpha = torch.rand(len(mixtures), generator=generator).to(mixtures)
+    noise = draw_items(torch.randn, mixtures.shape, generator).to(mixtures)
+    alpha = draw_items(torch.rand, mixtures.shape[:1], generator).to(mixtures)
     loss = model.decomposition.loss(mixtures, noise, alpha)
     if not isinstance(batch, dict):
         return loss

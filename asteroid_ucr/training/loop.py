@@ -42,7 +42,8 @@ class TrainingSystem(System):
     """Asteroid's `System` with a loss that draws random numbers.
 
     Their generator is seeded with the seed, the epoch and the batch, so that a resumed run draws
-    the same numbers as an uninterrupted one. Validation draws the same numbers in every epoch.
+    the same numbers as an uninterrupted one, and n processes draw what one with a batch n times as
+    large does (`draw_items`). Validation draws the same numbers in every epoch.
 
     Args:
         model: Model to train.
@@ -70,7 +71,7 @@ class TrainingSystem(System):
     def common_step(self, batch: Any, batch_nb: int, train: bool = True) -> Tensor:
         """The loss on a batch; Asteroid's hook."""
         stream = (0, self.current_epoch) if train else (1, 0)
-        generator = generator_for(self.seed, *stream, batch_nb, self.global_rank)
+        generator = generator_for(self.seed, *stream, batch_nb, 0)
         return self.loss_func(self.model, batch, generator)
 
     def training_step(self, batch: Any, batch_nb: int) -> Tensor:

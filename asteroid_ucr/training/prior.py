@@ -19,6 +19,7 @@ from asteroid_ucr.prior import draw_masks
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.loop import TrainingSystem, crop_loaders, fit, start_run
 from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.seeding import draw_items
 
 FOLDER = "prior"  # of the run, inside the experiment's folder
 GAIN_CROPS = 64
@@ -83,9 +84,13 @@ def loss_step(
     model: UCRSeparator, latents: Tensor, generator: torch.Generator, all_masked: float
 ) -> Tensor:
     """The prior's loss on component latents, `(batch, n_src, latent_dim, frames)`."""
-    noise = torch.randn(latents.shape, generator=generator).to(latents)
-    alpha = torch.rand(len(latents), generator=generator).to(latents)
-    mask = draw_masks(len(latents), latents.shape[1], all_masked, generator)
+    noise = draw_items(torch.randn, latents.shape, generator).to(latents)
+    alpha = draw_items(torch.rand, latents.shape[:1], generator).to(latents)
+
+    def masks(size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return draw_masks(*size, all_masked, generator)
+
+    mask = draw_items(masks, latents.shape[:2], generator)
     return model.prior.loss(latents, noise, alpha, mask.to(latents.device))
 
 

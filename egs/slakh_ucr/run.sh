@@ -17,6 +17,8 @@
 # Options
 #   --stage N, --stop_stage M   first and last stage to run
 #   --slakh_dir DIR             a Slakh2100 (redux, orig, split2) or BabySlakh tree
+#   --audio_dir DIR             any folder of audio; without stems, stages 0 to 4 can be run, and 0 to
+#                               3 are by default
 #   --songs N, --seconds N      size of mini-Slakh; --midi_dir and --soundfont render your own
 #   --model NAME                ucr, or a baseline to cache for and train: twin, convtasnet, hdemucs,
 #                               convtasnet_mixit; stage 3 of the same --tag scores what was trained
@@ -35,8 +37,9 @@ caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 stage=0
-stop_stage=6
+stop_stage=
 slakh_dir=
+audio_dir=
 data_dir=data
 songs=60
 seconds=30
@@ -57,8 +60,9 @@ pretrained=
 fail() { echo "run.sh: error: $1" >&2; exit 2; }
 # Paths are the caller's, but the recipe works in its own folder.
 absolute() { case "$1" in "" | /*) echo "$1" ;; *) echo "$caller/$1" ;; esac; }
+[ -n "$stop_stage" ] || stop_stage=$([ -n "$audio_dir" ] && echo 3 || echo 6)
 [[ "$stage" =~ ^[0-6]$ && "$stop_stage" =~ ^[0-6]$ ]] || fail "--stage and --stop_stage go from 0 to 6."
-slakh_dir=$(absolute "$slakh_dir") midi_dir=$(absolute "$midi_dir") soundfont=$(absolute "$soundfont")
+slakh_dir=$(absolute "${slakh_dir:-$audio_dir}") midi_dir=$(absolute "$midi_dir") soundfont=$(absolute "$soundfont")
 [ -n "$conf" ] || conf=local/$model.yml
 [ -f "$conf" ] || [ "$conf" != "local/$model.yml" ] || conf=local/conf.yml
 [ -f "$conf" ] || conf=$(absolute "$conf")

@@ -10,7 +10,8 @@ import numpy as np
 import soundfile as sf
 
 from asteroid_ucr.commands import exit_code
-from asteroid_ucr.data.slakh import Track, load_tracks, read_sources
+from asteroid_ucr.data.datasets import load_tracks
+from asteroid_ucr.data.tracks import Track, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.solos.library import RECORD
 
