@@ -61,6 +61,7 @@ setup(
         ],
         "encodec": ["encodec>=0.1.1"],  # its code is licensed CC BY-NC 4.0
         "tensorboard": ["tensorboard"],
+        "wandb": ["wandb"],
         "demucs": ["demucs>=4"],  # published weights as a row, and HTDemucs in the benchmark
     },
     entry_points={"console_scripts": ["asteroid-ucr=asteroid_ucr.cli:main"]},

@@ -132,6 +132,8 @@ class TrainingConfig:
         num_nodes: Number of machines.
         strategy: Lightning's name of the way to distribute over devices.
         precision: "auto" is bfloat16 mixed on GPUs that have it, else 32 bit.
+        logger: Where to log besides the CSV file: to TensorBoard or to Weights & Biases, with audio
+            and spectrograms of components; both are optional packages.
     """
 
     seed: int = 0
@@ -154,6 +156,7 @@ class TrainingConfig:
     num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "auto"
+    logger: Literal["csv", "tensorboard", "wandb"] = "csv"
 
 
 @dataclass
@@ -341,14 +344,6 @@ def fill_cache(
     return encode_split(data.root, split, path, codec, *common)
 
 
-def is_filled(config: RecipeConfig, split: str, kind: CacheKind = "latents") -> bool:
-    """Whether `open_cache` can open a cache."""
-    try:
-        return bool(open_cache(config, split, kind).tracks)
-    except UserError:
-        return False
-
-
 def open_cache(
     config: RecipeConfig, split: str, kind: CacheKind = "latents", codec: Codec | None = None
 ) -> LatentCache | StemCache:
@@ -421,4 +416,4 @@ def record_config(sections: dict[str, Any], path: Path, resuming: bool) -> None:
 
 
 # Options that may change when a run is resumed, since they do not change what is learnt.
-_FREE = {"workers", "accelerator", "devices", "num_nodes", "minutes"}
+_FREE = {"logger", "workers", "accelerator", "devices", "num_nodes", "minutes"}

@@ -141,3 +141,36 @@ def _interpolate(values: Tensor, position: Tensor, dim: int) -> Tensor:
     weight = (position - low).to(values.dtype)
     weight = weight[:, None] if dim == -2 else weight
     return torch.lerp(values.index_select(dim, low), values.index_select(dim, high), weight)
+
+
+def frequency_share(masks: Tensor, power: Tensor) -> Tensor:
+    """Computes R², the share of the variance of masks that frequency alone explains.
+
+    For a soft mask m(f, t) and the energy of the mixture w(f, t), let m̄ be the mean of m, and m̄(f)
+    its mean at each frequency, both weighted with w. Then
+
+        R² = Σ w (m̄(f) − m̄)² / Σ w (m − m̄)².
+
+    The measure needs no labels. A separator that has learnt only a band split, the same filter at
+    all times, has R² = 1; one whose masks follow notes and beats has a low R². The weights remove
+    the influence of empty bins, where any mask gives the same result.
+
+    Args:
+        masks: Soft masks `(n_src, freq, frames)`.
+        power: Energy of the mixture `(freq, frames)`, not negative.
+
+    Returns:
+        R² of each mask, `(n_src,)` in [0, 1]; NaN where a mask does not vary or the mixture is
+        silent.
+    """
+    masks, weight = masks.double(), power.double()
+    frames = min(masks.shape[-1], weight.shape[-1])
+    masks, weight = masks[..., :frames], weight[..., :frames]
+    per_bin = weight.sum(-1)
+    mean = (weight * masks).sum((-2, -1), keepdim=True) / weight.sum()
+    bin_mean = (weight * masks).sum(-1) / per_bin.clamp(min=1e-300)
+    explained = (per_bin * (bin_mean - mean[..., 0]).square()).sum(-1)
+    total = (weight * (masks - mean).square()).sum((-2, -1))
+    # Because of rounding, the variance of a constant mask is tiny rather than zero.
+    varies = total > 1e-12 * weight.sum()
+    return torch.where(varies, explained / total, torch.nan)

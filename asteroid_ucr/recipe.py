@@ -24,7 +24,6 @@ from asteroid_ucr.config import (
     ModelConfig,
     RecipeConfig,
     fill_cache,
-    is_filled,
     load_model,
     open_cache,
 )
@@ -73,7 +72,7 @@ def cache(config: RecipeConfig, kind: str, shard: str) -> None:
     print("\n".join(describe(config.data.root)))
     for split, what in _caches(config, kind):
         _report(fill_cache(config, split, what, part))
-        if not is_filled(config, split, what):
+        if not _is_filled(config, split, what):
             print(
                 f"The {split} split is complete when the other shards are, and no file is broken."
             )
@@ -90,6 +89,14 @@ def parse_shard(text: str) -> Shard:
     if not 1 <= part <= parts:
         raise UserError(f"--shard {text}: give a part and their number, from 1/N to N/N.")
     return part, parts
+
+
+def _is_filled(config: RecipeConfig, split: str, kind: CacheKind) -> bool:
+    """Whether `open_cache` can open a cache."""
+    try:
+        return bool(open_cache(config, split, kind).tracks)
+    except UserError:
+        return False
 
 
 def _caches(config: RecipeConfig, kind: str) -> Iterator[tuple[str, CacheKind]]:
@@ -165,7 +172,7 @@ def train(config: RecipeConfig, kind: str, exp_dir: Path, resume: str) -> None:
     Stage 2, and stage 1 if there is no cache yet. The model is `ucr`, the default, or the name of a
     baseline.
     """
-    if missing := [what for what in _caches(config, kind) if not is_filled(config, *what)]:
+    if missing := [what for what in _caches(config, kind) if not _is_filled(config, *what)]:
         print("\n".join(describe(config.data.root)))
         for what in missing:
             _report(fill_cache(config, *what))

@@ -7,12 +7,8 @@ import torch
 
 from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.assignment import fit_assignment
-from asteroid_ucr.evaluation.statistics import (
-    frequency_share,
-    summarise,
-    t_half_width,
-)
-from asteroid_ucr.masking import apply_masks, stft, wiener_masks
+from asteroid_ucr.evaluation.statistics import summarise, t_half_width
+from asteroid_ucr.masking import apply_masks, frequency_share, stft, wiener_masks
 from asteroid_ucr.utils.errors import UserError
 
 RATE = 24_000

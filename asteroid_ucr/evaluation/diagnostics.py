@@ -13,8 +13,7 @@ import torch
 from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.model_rows import model_rows
 from asteroid_ucr.evaluation.rows import masked
-from asteroid_ucr.evaluation.statistics import frequency_share
-from asteroid_ucr.masking import stft
+from asteroid_ucr.masking import frequency_share, stft
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import write_audio

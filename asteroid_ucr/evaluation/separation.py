@@ -24,8 +24,7 @@ from asteroid_ucr.evaluation.model_rows import model_rows
 from asteroid_ucr.evaluation.results import aggregate, describe
 from asteroid_ucr.evaluation.rows import Row, codec_roundtrip, fixed_rows, masked
 from asteroid_ucr.evaluation.scores import SCORES, score_clip, silent
-from asteroid_ucr.evaluation.statistics import frequency_share
-from asteroid_ucr.masking import MASK_RATE, stft
+from asteroid_ucr.masking import MASK_RATE, frequency_share, stft
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path, make_folder, write_json
 from asteroid_ucr.utils.audio import write_audio

@@ -24,6 +24,7 @@ from asteroid_ucr.solos.library import Passage, read_solos
 from asteroid_ucr.solos.loss import solo_loss
 from asteroid_ucr.solos.sums import SoloSums
 from asteroid_ucr.training.loop import TrainingSystem, crop_loaders, fit, start_run
+from asteroid_ucr.training.monitor import ComponentMonitor
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import draw_items
 
@@ -75,7 +76,8 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     loss = partial(loss_step, mask_weight=settings.mask_weight)
     system = TrainingSystem(model, loss, model.parameters(), settings)
     keep = "last" if summed else "best"
-    budget = fit(system, batches, validation, settings, exp_dir, checkpoint, keep)
+    watchers = [ComponentMonitor(caches[1], settings.frames)]
+    budget = fit(system, batches, validation, settings, exp_dir, checkpoint, keep, watchers)
     seconds = round(settings.frames / model.codec.frame_rate, 3)
     model.budget = {"kind": "ucr", "crop_seconds": seconds, **budget}
     model.save(Path(exp_dir) / "best_model.pth")

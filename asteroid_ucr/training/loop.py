@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from pytorch_lightning.callbacks import (
     Timer,
     WeightAveraging,
 )
-from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.config import TrainingConfig, record_config
 from asteroid_ucr.data.crops import RandomCrops, item_loader
+from asteroid_ucr.training.monitor import loggers
 from asteroid_ucr.utils.atomic import make_folder
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import generator_for
@@ -268,6 +268,7 @@ def fit(
     exp_dir: str | Path,
     checkpoint: Path | None,
     keep: str = "best",
+    watchers: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Trains, and leaves the averaged weights in the system's model.
 
@@ -280,6 +281,7 @@ def fit(
         checkpoint: Checkpoint to go on from, or None.
         keep: "best" takes the weights of the epoch with the lowest validation loss, "last" those
             of the last epoch.
+        watchers: Callbacks that see the averaged weights when a validation ends.
 
     Returns:
         The training's budget: seed, steps, crops per step, parameters, minutes and device.
@@ -316,8 +318,9 @@ def fit(
         gradient_clip_val=settings.clip_norm,
         use_distributed_sampler=False,  # EpochSampler deals the items out
         log_every_n_steps=min(50, settings.epoch_steps),
-        logger=CSVLogger(exp_dir, "logs", version=f"from_epoch_{first_epoch:05d}"),
+        logger=loggers(settings.logger, exp_dir, f"from_epoch_{first_epoch:05d}"),
         callbacks=[
+            *watchers,
             WarmEMA(settings.ema_decay),
             Watch(folder),
             *kept,
