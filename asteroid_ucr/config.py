@@ -165,6 +165,7 @@ class DecompositionTrainingConfig(TrainingConfig):
 
     Attributes:
         init: Trained model of the same shape whose weights to start from.
+        freeze: Parts that keep these weights.
         solo_share: Share of sums of solos in each batch. Solos are passages of mixtures in which
             one instrument plays alone, so that the components of their sum are known. 0 is the
             paper's training.
@@ -174,6 +175,7 @@ class DecompositionTrainingConfig(TrainingConfig):
     """
 
     init: str | None = None
+    freeze: list[Literal["encoder", "denoiser"]] = field(default_factory=list)
     solo_share: float = 0.0
     solo_frames: int = 80
     mask_weight: float = 3.3

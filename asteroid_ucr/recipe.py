@@ -27,8 +27,6 @@ from asteroid_ucr.config import (
     load_model,
     open_cache,
 )
-from asteroid_ucr.data.datasets import describe
-from asteroid_ucr.data.encode import Shard
 from asteroid_ucr.utils.errors import UserError
 
 RUN = option("--exp_dir", required=True, type=Path, help="Folder for weights and logs.")
@@ -69,7 +67,7 @@ def cache(config: RecipeConfig, kind: str, shard: str) -> None:
     Stage 1. The model is `ucr`, the default, or the name of a baseline.
     """
     part = parse_shard(shard)
-    print("\n".join(describe(config.data.root)))
+    _describe(config.data.root)
     for split, what in _caches(config, kind):
         _report(fill_cache(config, split, what, part))
         if not _is_filled(config, split, what):
@@ -78,7 +76,7 @@ def cache(config: RecipeConfig, kind: str, shard: str) -> None:
             )
 
 
-def parse_shard(text: str) -> Shard:
+def parse_shard(text: str) -> tuple[int, int]:
     """The part and the number of parts that "2/3" stands for.
 
     Raises:
@@ -97,6 +95,14 @@ def _is_filled(config: RecipeConfig, split: str, kind: CacheKind) -> bool:
         return bool(open_cache(config, split, kind).tracks)
     except UserError:
         return False
+
+
+def _describe(root: str) -> None:
+    """Prints what a folder of audio holds, and what is left out of it."""
+    from asteroid_ucr.data.datasets import describe
+
+    for line in describe(root):
+        print(line)
 
 
 def _caches(config: RecipeConfig, kind: str) -> Iterator[tuple[str, CacheKind]]:
@@ -173,7 +179,7 @@ def train(config: RecipeConfig, kind: str, exp_dir: Path, resume: str) -> None:
     baseline.
     """
     if missing := [what for what in _caches(config, kind) if not _is_filled(config, *what)]:
-        print("\n".join(describe(config.data.root)))
+        _describe(config.data.root)
         for what in missing:
             _report(fill_cache(config, *what))
     from asteroid_ucr.training.baselines import train_baseline

@@ -308,8 +308,18 @@ def test_training_can_start_from_a_model(cached, tmp_path):
     for name, value in first["state_dict"].items():
         torch.testing.assert_close(second["state_dict"][name], value, atol=1e-6, rtol=0)
     wider = {"training__init": model, "model__encoder_widths": "[8, 24]"}
-    with pytest.raises(UserError, match="another shape"):
+    with pytest.raises(UserError, match=r"does not fit: .* weights differ, such as decomposition"):
         train(parse(arguments(*cached, **wider)), tmp_path / "third")
+
+
+def test_parts_of_the_model_can_be_frozen(cached, finished, tmp_path):
+    model = finished / "best_model.pth"
+    short = {"training__steps": 2, "training__epoch_steps": 2, "training__warmup_steps": 1}
+    frozen = {"training__init": model, "training__freeze": "[encoder]"}
+    train(parse(arguments(*cached, **short, **frozen)), tmp_path)
+    before, after = (weights(path)["state_dict"] for path in (model, tmp_path / "best_model.pth"))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed and not any(".encoder." in name for name in changed)
 
 
 def test_gradients_accumulate(cached, tmp_path):

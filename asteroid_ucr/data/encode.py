@@ -19,9 +19,6 @@ from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.errors import UserError
 
-Shard = tuple[int, int]  # a part, from 1, and the number of parts
-WHOLE: Shard = (1, 1)
-
 
 def latent_metadata(
     root: str | Path, split: str, codec: Codec, sources: Sequence[str], mix: str
@@ -60,7 +57,7 @@ def encode_split(
     mix: str = "sum",
     allow_shared_midi: bool = False,
     workers: int = 0,
-    shard: Shard = WHOLE,
+    shard: tuple[int, int] = (1, 1),
 ) -> list[str]:
     """Encodes the mixtures of a split, each at the training level (`level_gain`).
 
@@ -76,8 +73,9 @@ def encode_split(
         mix: Mixing policy; see `read_sources`.
         allow_shared_midi: See `load_tracks`.
         workers: Processes that read audio.
-        shard: Which part of the tracks to encode, of how many, for processes that fill a cache
-            together. The last one to end marks it as complete, unless a track cannot be read.
+        shard: Which part of the tracks to encode, from 1, and of how many, for processes that fill
+            a cache together. The last one to end marks it as complete, unless a track cannot be
+            read.
 
     Returns:
         A sentence for each track that could not be read.
@@ -105,7 +103,7 @@ def store_stems(
     mix: str = "sum",
     allow_shared_midi: bool = False,
     workers: int = 0,
-    shard: Shard = WHOLE,
+    shard: tuple[int, int] = (1, 1),
 ) -> list[str]:
     """Caches the stems of a split, for models that train on waveforms or with labels.
 
@@ -154,7 +152,7 @@ def _fill(
     hop: int,
     allow_shared_midi: bool,
     workers: int,
-    shard: Shard,
+    shard: tuple[int, int],
 ) -> list[str]:
     """Adds the missing tracks to a cache, and marks it as complete; see `encode_split`."""
     split, sources, mix = cache.metadata.split, cache.metadata.sources, cache.metadata.mix

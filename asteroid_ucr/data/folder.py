@@ -25,7 +25,7 @@ from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
 from asteroid_ucr.utils.errors import UserError
 
 MIXTURES = ("mix", "mixture")
-# A folder of files of these names alone is a song without a file of its mixture.
+# One of these names beside a mixture makes a folder a song, as do files of these names alone.
 STEMS = set("drums bass piano guitar vocals other strings organ synth brass reed pipe".split())
 SHARES = {"validation": 0.15, "test": 0.15}  # of songs that are in no folder of a split
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "valid": "validation", "val": "validation"}
@@ -34,7 +34,7 @@ _MOST_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Song:
+class Entry:
     """A song before its audio was read."""
 
     path: Path  # file of the mixture; of a song with stems, its mixture or one of the stems
@@ -113,7 +113,7 @@ def survey(root: str | Path) -> Survey:
 
 
 @lru_cache(maxsize=2)
-def _survey(root: Path, songs: tuple[Song, ...], _: tuple[tuple[int, int], ...]) -> Survey:
+def _survey(root: Path, songs: tuple[Entry, ...], _: tuple[tuple[int, int], ...]) -> Survey:
     """See `survey`; a second call for files that have not changed returns the same."""
     result, heard = Survey(root), hear_all([song.path for song in songs])
     for song, about in zip(songs, heard, strict=True):
@@ -157,7 +157,7 @@ def hashed_split(digest: str, only: tuple[str, ...] = tuple(SHARES)) -> str:
     return "train"
 
 
-def _track(song: Song, split: str, digest: str, uuid: str) -> Track:
+def _track(song: Entry, split: str, digest: str, uuid: str) -> Track:
     """The track of a song; its name tells songs of the same file name apart."""
     title = song.path.parent.name if song.stems else song.path.stem
     name = f"{re.sub(r'[^0-9A-Za-z_-]+', '_', title)[:60]}-{digest[:8]}"
@@ -168,7 +168,7 @@ def _track(song: Song, split: str, digest: str, uuid: str) -> Track:
     return Track(name, song.path.parent, split, uuid, tuple(stems))
 
 
-def _found(root: Path) -> Iterator[Song]:
+def _found(root: Path) -> Iterator[Entry]:
     """Songs of a folder, sorted by path; hidden files and folders are not looked at."""
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -184,16 +184,17 @@ def _found(root: Path) -> Iterator[Song]:
             yield replace(song, where=where, split=split, instruments=kind)
 
 
-def _songs_of(folder: Path, names: list[str]) -> list[Song]:
+def _songs_of(folder: Path, names: list[str]) -> list[Entry]:
     """The songs of one folder: one with stems, or one for each file."""
     paths = [folder / name for name in sorted(names) if not name.startswith(".")]
     files = [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()]
     mixed = [path for path in files if path.stem.lower() in MIXTURES]
     stems = [path for path in files if path not in mixed and "_" not in path.stem]
     named = {path.stem.lower() for path in stems}
-    if (len(mixed) == 1 and stems) or (len(stems) > 1 and not mixed and named <= STEMS):
-        return [Song((mixed or stems)[0], "", stems=tuple(stems))]
-    return [Song(path, "") for path in files]
+    if (len(mixed) == 1 and named & STEMS) or (len(stems) > 1 and not mixed and named <= STEMS):
+        heard = mixed[0] if mixed else max(stems, key=lambda path: path.stat().st_size)
+        return [Entry(heard, "", stems=tuple(stems))]
+    return [Entry(path, "") for path in files]
 
 
 def _instruments(text: str) -> tuple[str, ...]:
@@ -201,7 +202,7 @@ def _instruments(text: str) -> tuple[str, ...]:
     return tuple(name.strip().lower() for name in text.split("+") if name.strip())
 
 
-def _listed(path: Path) -> Iterator[Song]:
+def _listed(path: Path) -> Iterator[Entry]:
     """Songs of a list of files."""
     lines = path.suffix.lower() in (".jsonl", ".json")
     try:
@@ -224,7 +225,7 @@ def _listed(path: Path) -> Iterator[Song]:
         if row.split and not split:
             raise UserError(f"{path} names the split {row.split!r}: use {', '.join(SPLITS)}.")
         place = path.parent / row.path
-        songs = _songs_of(place, os.listdir(place)) if place.is_dir() else [Song(place, "")]
+        songs = _songs_of(place, os.listdir(place)) if place.is_dir() else [Entry(place, "")]
         for song in songs:
             kind = _instruments(row.instruments)
             yield replace(song, where=row.path, split=split, instruments=kind)

@@ -21,9 +21,9 @@ from asteroid_ucr.utils.errors import UserError
 
 DIAGNOSTICS_CSV = "diagnostics.csv"
 EXPLANATION = (
-    "There are no stems to score with. share: the component's part of the energy; a component near "
-    "0 does nothing. R²: the part of its mask that frequency alone explains; near 0.9 it has learnt "
-    "a band split, while the true mask of drums has about 0.35."
+    "There are no stems to score with. share: the component's part of the energy; a component "
+    "near 0 does nothing. R²: the part of its mask that frequency alone explains; near 0.9 it has "
+    "learnt a band split, while the true mask of drums has about 0.35."
 )
 
 

@@ -74,7 +74,12 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     # Training. A lower mixture loss does not mean better separation, so runs with solos keep the
     # last epoch.
     loss = partial(loss_step, mask_weight=settings.mask_weight)
-    system = TrainingSystem(model, loss, model.parameters(), settings)
+    for part in settings.freeze:
+        getattr(model.decomposition, part).requires_grad_(False)
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learnt:
+        raise UserError("training.freeze leaves nothing to train: name one part.")
+    system = TrainingSystem(model, loss, learnt, settings)
     keep = "last" if summed else "best"
     watchers = [ComponentMonitor(caches[1], settings.frames)]
     budget = fit(system, batches, validation, settings, exp_dir, checkpoint, keep, watchers)
@@ -122,15 +127,27 @@ def build_model(config: RecipeConfig) -> UCRSeparator:
 
 
 def load_weights(model: UCRSeparator, path: str) -> None:
-    """Takes the weights and statistics of a trained model of the same shape.
+    """Takes the weights and statistics of a trained model of the same shape; its prior is left out.
 
     Raises:
-        UserError: If there is no such model, or it has another shape.
+        UserError: If there is no such model, it has another codec, or some of its weights do not
+            fit.
     """
-    try:
-        model.load_state_dict(load_model(path, "cpu").state_dict())
-    except RuntimeError as error:
-        raise UserError(f"training.init {path} is a model of another shape or codec.") from error
+    trained = load_model(path, "cpu")
+    if trained.codec.fingerprint != model.codec.fingerprint:
+        raise UserError(
+            f"training.init {path} is a model of the codec {trained.codec.fingerprint}, not of "
+            f"{model.codec.fingerprint}: choose that codec, or another model."
+        )
+    given = {k: v for k, v in trained.state_dict().items() if not k.startswith("prior.")}
+    shapes = [{k: tuple(v.shape) for k, v in s.items()} for s in (given, model.state_dict())]
+    if wrong := sorted(name for name, _ in shapes[0].items() ^ shapes[1].items()):
+        there, here = (shape.get(wrong[0], "missing") for shape in shapes)
+        raise UserError(
+            f"training.init {path} does not fit: {len(set(wrong))} weights differ, such as "
+            f"{wrong[0]}, {there} there and {here} here. Set the options of model.* as it has them."
+        )
+    model.load_state_dict(given)
 
 
 def solos_of(config: RecipeConfig) -> dict[str, list[list[Passage]]]:

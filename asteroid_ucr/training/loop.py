@@ -92,8 +92,8 @@ class TrainingSystem(System):
 class Watch(Callback):
     """Stops a training whose loss is not finite or diverges, before it saves a checkpoint.
 
-    The loss diverges if that of the validation, of the averaged weights, rises by more than ten
-    times its lowest value, or by more than 10. Just before Lightning writes `last.ckpt`, the
+    The loss diverges if that of the validation, of the averaged weights, rises by more than 10 and
+    by more than ten times its lowest value. Just before Lightning writes `last.ckpt`, the
     file of the epoch before becomes `previous.ckpt`, to fall back to.
 
     Args:
@@ -202,7 +202,7 @@ def start_run(exp_dir: str | Path, resume: str, sections: dict[str, Any]) -> Pat
             f"{found[0]} is damaged: remove {found[0].parent} to start from step 0, or give "
             "another checkpoint with --resume."
         )
-    if whole != found:
+    if whole and whole[0] != found[0]:
         print(f"{found[0]} is damaged: going on from {whole[0].name}", file=sys.stderr)
     record_config(sections, folder / "conf.yml", bool(whole))
     return whole[0] if whole else None
