@@ -132,8 +132,7 @@ class TrainingConfig:
         num_nodes: Number of machines.
         strategy: Lightning's name of the way to distribute over devices.
         precision: "auto" is bfloat16 mixed on GPUs that have it, else 32 bit.
-        logger: Where to log besides the CSV file: to TensorBoard or to Weights & Biases, with audio
-            and spectrograms of components; both are optional packages.
+        logger: Where to log besides the CSV file, with audio and spectrograms of components.
     """
 
     seed: int = 0
