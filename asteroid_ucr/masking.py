@@ -143,6 +143,13 @@ def _interpolate(values: Tensor, position: Tensor, dim: int) -> Tensor:
     return torch.lerp(values.index_select(dim, low), values.index_select(dim, high), weight)
 
 
+def energy_share(masks: Tensor, power: Tensor) -> Tensor:
+    """Share of a mixture's energy `(freq, frames)` under each mask `(n_src, freq, frames)`."""
+    frames = min(masks.shape[-1], power.shape[-1])
+    power = power[..., :frames]
+    return (masks[..., :frames] * power).sum((-2, -1)) / power.sum()
+
+
 def frequency_share(masks: Tensor, power: Tensor) -> Tensor:
     """Computes R², the share of the variance of masks that frequency alone explains.
 

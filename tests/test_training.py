@@ -195,7 +195,7 @@ def test_no_model_is_written_when_the_loss_is_not_finite(cached, tmp_path):
     huge = {"training__lr": 1e30, "training__warmup_steps": 0}
     with pytest.raises(UserError, match=r"finite number at step \d+ \(no weights were saved\)"):
         train(parse(arguments(*cached, **huge)), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"conf.yml", "logs"}
+    assert not list(tmp_path.rglob("*.pth")) and not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_checkpoints_of_the_first_version_are_refused(cached, finished, tmp_path):

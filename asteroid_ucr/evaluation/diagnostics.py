@@ -13,7 +13,7 @@ import torch
 from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.model_rows import model_rows
 from asteroid_ucr.evaluation.rows import masked
-from asteroid_ucr.masking import frequency_share, stft
+from asteroid_ucr.masking import energy_share, frequency_share, stft
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import write_audio
@@ -43,9 +43,8 @@ def diagnose(models: Mapping[str, UCRSeparator], clips: Iterable[Clip]) -> pd.Da
         power = stft(clip.mixture, clip.sample_rate).abs().square()
         for name, model in models.items():
             masks = model_rows(model, steps=[1])[0].masks(clip)
-            energy = (masks * power[..., : masks.shape[-1]]).sum((1, 2)) / power.sum()
-            about = zip(model.sources, energy, frequency_share(masks, power), strict=True)
-            for source, share, r2 in about:
+            measures = energy_share(masks, power), frequency_share(masks, power)
+            for source, share, r2 in zip(model.sources, *measures, strict=True):
                 line = {"model": name, "clip": clip.name, "component": source}
                 lines.append({**line, "share": float(share), "frequency_r2": float(r2)})
     return pd.DataFrame(lines)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.crops import RandomCrops
-from asteroid_ucr.masking import apply_masks, frequency_share, stft, wiener_masks
+from asteroid_ucr.masking import apply_masks, energy_share, frequency_share, stft, wiener_masks
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.errors import UserError
 
@@ -61,12 +61,13 @@ class ComponentMonitor(Callback):
         """Lightning's hook."""
         model = system.model
         if self.mixtures is None:
-            self.mixtures = model.codec.decode(self.latents.to(model.device))
+            length = self.latents.shape[-1] * model.codec.hop
+            self.mixtures = model.codec.decode(self.latents.to(model.device), length)
         rate, shares, splits = int(model.sample_rate), [], []
         for number, mixture in enumerate(self.mixtures):
             masks = soft_masks(model, mixture)
             power = stft(mixture[0], rate).abs().square()
-            shares.append((masks * power).sum((1, 2)) / power.sum())
+            shares.append(energy_share(masks, power))
             splits.append(frequency_share(masks, power))
             wavs = apply_masks(mixture[None], masks[None], rate)[0, :, 0]
             for name, wav in zip(("mixture", *model.sources), [mixture[0], *wavs], strict=True):
