@@ -81,7 +81,8 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
         raise UserError("training.freeze leaves nothing to train: name one part.")
     system = TrainingSystem(model, loss, learnt, settings)
     keep = "last" if summed else "best"
-    watchers = [ComponentMonitor(caches[1], settings.frames)]
+    shown = settings.logger != "csv"
+    watchers = [ComponentMonitor(caches[1], settings.frames)] if shown else []
     budget = fit(system, batches, validation, settings, exp_dir, checkpoint, keep, watchers)
     seconds = round(settings.frames / model.codec.frame_rate, 3)
     model.budget = {"kind": "ucr", "crop_seconds": seconds, **budget}
