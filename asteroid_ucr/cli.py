@@ -5,11 +5,20 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 from asteroid_ucr import __version__, recipe  # noqa: F401 (registers its commands)
-from asteroid_ucr.commands import COMMANDS, Parser, as_a_process, command, exit_code, option
+from asteroid_ucr.commands import (
+    COMMANDS,
+    Parser,
+    as_a_process,
+    command,
+    exit_code,
+    option,
+    set_up_logging,
+)
 from asteroid_ucr.config import load_model
 from asteroid_ucr.utils.errors import UserError
 
@@ -20,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     if arguments is None:
         as_a_process()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = set_up_logging(sys.argv[1:] if arguments is None else arguments)
     return exit_code(lambda: _run(given))
 
 
@@ -32,18 +41,25 @@ def _run(arguments: list[str]) -> int | None:
     return COMMANDS[name].run(name, rest)
 
 
-def build_parser() -> Parser:
-    """The parser of the command's first argument; each sub-command parses those that follow."""
+def build_parser(options: bool = False) -> Parser:
+    """The parser of the command's first argument; each sub-command parses those that follow.
+
+    Args:
+        options: Whether the sub-commands have their options, which completion needs.
+    """
     parser = Parser(
         prog="asteroid-ucr",
         description="Separates music into stems with a model trained only on mixtures.",
-        epilog="Every command has its own --help. egs/slakh_ucr/run.sh runs the steps of the "
-        "recipe in their order.",
+        epilog="Every command has its own --help, and takes --quiet, which leaves errors only, and "
+        "--verbose, which says more. egs/slakh_ucr/run.sh runs the steps of the recipe in their "
+        "order.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in sorted(COMMANDS, key=lambda name: COMMANDS[name].function.__module__):
-        commands.add_parser(name, help=COMMANDS[name].summary)
+        added = commands.add_parser(name, help=COMMANDS[name].summary)
+        if options:
+            COMMANDS[name].add_options(added)
     return parser
 
 
@@ -275,6 +291,53 @@ def info(model: str) -> None:
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
 
 
+@command(option("--json", action="store_true", help="Print JSON, for programs."))
+def models(json: bool) -> None:
+    """List the bundled models and their sources."""
+    from asteroid_ucr.base import bundled_models, load_checkpoint
+
+    found = {name: load_checkpoint(name)["model_args"] for name in bundled_models()}
+    fields = ("sources", "sample_rate", "codec")
+    rows = [{"name": name} | {k: about[k] for k in fields} for name, about in found.items()]
+    if json:
+        print(dumps(rows, indent=1))
+        return
+    for row in rows:
+        print(f"{row['name']:<18}{', '.join(row['sources'])} ({row['sample_rate']:g} Hz)")
+
+
+@command()
+def env() -> None:
+    """Print versions and devices, for reports of faults."""
+    import platform
+    import shutil
+    from importlib.metadata import version
+
+    import torch
+
+    print(f"asteroid-ucr {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for package in ("torch", "torchaudio", "asteroid", "pytorch-lightning", "numpy", "soundfile"):
+        print(package, version(package))
+    cuda = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    print(f"CUDA: {', '.join(cuda) or 'none'}; MPS: {torch.backends.mps.is_available()}")
+    print(f"CPU threads: {torch.get_num_threads()}; ffmpeg: {shutil.which('ffmpeg')}")
+
+
+@command(option("shell", help="bash, zsh or tcsh."))
+def completion(shell: str) -> None:
+    """Print a script for the shell that completes commands and options.
+
+    For bash: eval "$(asteroid-ucr completion bash)".
+    """
+    try:
+        import shtab
+    except ImportError:
+        raise UserError("Completion needs shtab: run `pip install shtab`.") from None
+    if shell not in shtab.SUPPORTED_SHELLS:
+        raise UserError(f"Shell {shell!r} is unknown: choose {', '.join(shtab.SUPPORTED_SHELLS)}.")
+    print(shtab.complete(build_parser(options=True), shell))
+
+
 @command(
     _out("benchmark.json", "File to write."),
     option("--model", help="Model to measure (default: the paper's configuration, untrained)."),
@@ -325,9 +388,11 @@ def results(folders: list[str], out: Path, benchmark: Path | None) -> None:
 )
 def select(model: str, sources: list[str], out: Path) -> None:
     """Make a model of some of another one's sources, for mixtures that hold no others."""
-    from asteroid_ucr.utils.atomic import make_folder
+    from asteroid_ucr.utils.atomic import refuse_inputs
 
-    load_model(model, "cpu").select(sources).save(make_folder(out) / "best_model.pth")
+    chosen, target = load_model(model, "cpu").select(sources), out / "best_model.pth"
+    refuse_inputs([target], [model, Path(model) / target.name])
+    chosen.save(target)
 
 
 @command()

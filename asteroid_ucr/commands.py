@@ -6,6 +6,7 @@ import argparse
 import codecs
 import inspect
 import io
+import logging
 import os
 import signal
 import sys
@@ -59,9 +60,7 @@ class Command:
         if "arguments" in parameters:
             return self.function(arguments)
         if "config" not in parameters:
-            parser = Parser(prog, description=description)
-            self._add_options(parser)
-            return self.function(**vars(parser.parse_args(arguments)))
+            return self.function(**vars(self.parser(name).parse_args(arguments)))
         parser, given = recipe_parser(description), {}
         parser.usage = f"{prog} [options]"
         if "kind" in parameters:
@@ -76,11 +75,17 @@ class Command:
             parser.usage = f"{prog} [ucr|BASELINE] [options]"
             given["kind"] = kind
         parser.prog = prog
-        names = self._add_options(parser)
+        names = self.add_options(parser)
         config, parsed = parse_recipe(parser, arguments)
         return self.function(config=config, **given, **{name: parsed[name] for name in names})
 
-    def _add_options(self, parser: argparse.ArgumentParser) -> list[str]:
+    def parser(self, name: str) -> Parser:
+        """The parser of a command without the recipe's configuration."""
+        parser = Parser(f"asteroid-ucr {name}", description=inspect.getdoc(self.function))
+        self.add_options(parser)
+        return parser
+
+    def add_options(self, parser: argparse.ArgumentParser) -> list[str]:
         """Adds the options to a parser, and returns their names."""
         return [parser.add_argument(*flags, **about).dest for flags, about in self.options]
 
@@ -117,8 +122,10 @@ def exit_code(function: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell reports for SIGPIPE
     except UserError as error:
+        logging.getLogger(__name__).debug("this is where:", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
+        logging.getLogger(__name__).debug("this is where:", exc_info=True)
         print(f"error: {system_error(error)}", file=sys.stderr)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
@@ -126,6 +133,26 @@ def exit_code(function: Callable[[], int | None]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 2
+
+
+_LEVELS = {"-q": "ERROR", "--quiet": "ERROR", "-v": "DEBUG", "--verbose": "DEBUG"}
+
+
+class _Lines(logging.Handler):
+    """Writes messages to the standard error, above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def set_up_logging(arguments: Sequence[str]) -> list[str]:
+    """Sets how much is told; returns the arguments other than --quiet and --verbose."""
+    logger = logging.getLogger("asteroid_ucr")
+    logger.handlers, logger.propagate = [_Lines()], False
+    logger.setLevel(next((_LEVELS[word] for word in arguments if word in _LEVELS), "INFO"))
+    return [word for word in arguments if word not in _LEVELS]
 
 
 def as_a_process() -> None:

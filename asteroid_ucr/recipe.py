@@ -6,9 +6,9 @@ Those that take the configuration take `--config FILE.yml`, and every option of 
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,6 +29,7 @@ from asteroid_ucr.config import (
 )
 from asteroid_ucr.utils.errors import UserError
 
+_log = logging.getLogger(__name__)
 RUN = option("--exp_dir", required=True, type=Path, help="Folder for weights and logs.")
 EXPERIMENT = option("--exp_dir", required=True, type=Path, help="Folder of the experiment.")
 RESUME = option(
@@ -68,12 +69,18 @@ def cache(config: RecipeConfig, kind: str, shard: str) -> None:
     """
     part = parse_shard(shard)
     _describe(config.data.root)
+    failed = 0
     for split, what in _caches(config, kind):
-        _report(fill_cache(config, split, what, part))
+        failed += _report(fill_cache(config, split, what, part))
         if not _is_filled(config, split, what):
             print(
                 f"The {split} split is complete when the other shards are, and no file is broken."
             )
+    if failed:
+        raise UserError(
+            f"{failed} tracks were left out, and all others are cached: repair or remove them and "
+            "run stage 1 again, or go on with stage 2."
+        )
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -345,7 +352,8 @@ def cards(
     print("\n".join(f"wrote {card}" for card in written))
 
 
-def _report(failures: Sequence[str]) -> None:
-    """Prints a line for each track that was left out of a cache."""
+def _report(failures: Sequence[str]) -> int:
+    """Tells which tracks were left out of a cache and why, and returns their number."""
     for failure in failures:
-        print(f"left out: {failure}", file=sys.stderr)
+        _log.warning("left out: %s", failure)
+    return len(failures)

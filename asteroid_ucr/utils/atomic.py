@@ -7,12 +7,12 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from asteroid_ucr.utils.errors import system_error
+from asteroid_ucr.utils.errors import UserError, system_error
 
 _numbers = itertools.count()  # one for each temporary file of this process
 
@@ -87,6 +87,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         raise system_error(error, target) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Raises a `UserError` if a file to write is one to read, under whatever name or link."""
+    read = {(os.stat(path).st_dev, os.stat(path).st_ino) for path in inputs if os.path.exists(path)}
+    for path in outputs:
+        if os.path.exists(path) and (os.stat(path).st_dev, os.stat(path).st_ino) in read:
+            raise UserError(f"{path} would replace an input: choose another output folder.")
 
 
 def write_json(path: str | Path, content: Any) -> None:

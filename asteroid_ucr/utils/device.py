@@ -10,13 +10,15 @@ from asteroid_ucr.utils.errors import UserError
 def pick_device(name: str = "auto") -> torch.device:
     """Returns the device of a name such as "cpu", "cuda" or "cuda:1".
 
-    The name "auto" stands for the first GPU if there is one, and otherwise for the CPU.
+    The name "auto" stands for the first GPU if there is one, for MPS on Apple's processors, which
+    nobody has tested, and otherwise for the CPU.
 
     Raises:
         UserError: If the device cannot be used.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        other = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else other
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # raised for missing devices
