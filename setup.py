@@ -47,7 +47,6 @@ setup(
         "typing_extensions",
         "joblib",
         "tqdm",
-        "rich",
         "matplotlib",
         "jinja2",
         "pretty_midi",

@@ -363,9 +363,9 @@ def completion(shell: str) -> None:
 def benchmark(**options: Any) -> None:
     """Measure what separation costs, beside Conv-TasNet, HDemucs and, if installed, HTDemucs."""
     from asteroid_ucr.benchmark import run_benchmark
-    from asteroid_ucr.reports.cost_table import print_costs
+    from asteroid_ucr.reports.results_page import cost_table
 
-    print_costs(run_benchmark(**options))
+    print(cost_table(run_benchmark(**options)).text())
     print(f"wrote {options['out']}")
 
 

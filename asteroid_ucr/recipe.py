@@ -217,23 +217,13 @@ def evaluate_runs(
     without stems, it describes the masks instead.
     """
     from asteroid_ucr.base import find_model_file
-    from asteroid_ucr.data.clips import slakh_clips
     from asteroid_ucr.data.datasets import load_tracks
     from asteroid_ucr.evaluation.diagnostics import diagnose_runs
     from asteroid_ucr.evaluation.model_rows import demucs_row, trained_rows
-    from asteroid_ucr.evaluation.separation import assign_runs, evaluate
+    from asteroid_ucr.evaluation.separation import assign_runs, evaluate, open_clips
     from asteroid_ucr.reports.score_tables import print_results
 
     data, settings = config.data, config.evaluation
-    clips = partial(
-        slakh_clips,
-        data.root,
-        sources=data.sources,
-        seconds=settings.segment_seconds,
-        mix=data.mix,
-        max_clips=settings.max_clips,
-        allow_shared_midi=data.allow_shared_midi,
-    )
     # What is missing is named before any audio is read.
     baselines = _trained_baselines(exp_dir, compare)
     names = [f"seed{run}" for run in runs]
@@ -242,17 +232,17 @@ def evaluate_runs(
     local = {"codec_dir": config.codec.dir} if config.codec.dir else {}
     test = load_tracks(data.root, "test", data.allow_shared_midi, data.sources)
     if not any(track.stems for track in test):
-        unknown = clips("test", stems=False)
+        unknown = open_clips(config, settings, "test", stems=False)
         print(diagnose_runs(exp_dir, names, unknown, settings.examples, **local))
         return
-    validation = list(clips("validation"))
+    validation = list(open_clips(config, settings, "validation"))
     models = assign_runs(exp_dir, names, validation, **local)
     extra = trained_rows(baselines, data.sources, validation)
     if pretrained:
         extra.append(demucs_row(pretrained, data.sources))
     results = evaluate(
         models,
-        clips("test"),
+        open_clips(config, settings, "test"),
         validation,
         exp_dir,
         settings.steps,
@@ -299,11 +289,11 @@ def train_prior(config: RecipeConfig, exp_dir: Path, resume: str) -> None:
 def evaluate_generation(config: RecipeConfig, exp_dir: Path) -> None:
     """Generate with an experiment's prior, and score it beside floors and ceilings (stage 5)."""
     from asteroid_ucr.evaluation.generation import evaluate_experiment
-    from asteroid_ucr.reports.generation_tables import draw_generation, print_generation
+    from asteroid_ucr.reports.generation_tables import draw_generation, generation_text
 
     results = evaluate_experiment(config, exp_dir)
     draw_generation(results, exp_dir)
-    print_generation(results)
+    print(generation_text(results))
 
 
 @command(EXPERIMENT)

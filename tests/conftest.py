@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ import torch
 import yaml
 
 from asteroid_ucr import UCRSeparator
+from asteroid_ucr.data.clips import Clip
+
+# Scoring in further processes costs more than it saves in tests.
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 
 SMALL = {"encoder_widths": (16, 32), "denoiser_widths": (32, 64), "denoiser_kernels": (5, 3)}
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -20,6 +25,17 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 def small_model() -> UCRSeparator:
     torch.manual_seed(0)
     return UCRSeparator(sources=("drums", "bass"), **SMALL).eval()
+
+
+def make_clip(seed=0, pitch=110.0, sources=("drums", "bass"), seconds=3.0):
+    """Clicks against tones that share their low frequencies with the clicks."""
+    time = torch.arange(int(seconds * 24_000)) / 24_000
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(seed))
+    waves = [noise * torch.exp(-25 * (time % 0.5)) * 0.3]
+    for k in range(1, len(sources)):
+        waves.append(sum(torch.sin(2 * torch.pi * pitch * k * h * time) / h for h in (1, 2, 3)) / 9)
+    references = torch.stack(waves)
+    return Clip(f"c{seed}", f"c{seed}", references.sum(0), references, tuple(sources))
 
 
 def write_track(folder: Path, seconds: float, seed: int, rate: int = 44_100) -> None:

@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from test_baselines import make_clip
+from conftest import make_clip
 
 from asteroid_ucr import UserError
 from asteroid_ucr.benchmark.contenders import contenders
-from asteroid_ucr.benchmark.memory import peak_memory
+from asteroid_ucr.benchmark.measure import peak_memory
 from asteroid_ucr.cli import main
 from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.evaluation.separation import evaluate
@@ -32,7 +32,7 @@ def evaluated(tmp_path):
         Row("ours_1", "Ours", "ours", lambda c: c.references + 0.1 * c.mixture, gflops=lambda: 0.5),
     ]
     clips = [make_clip(seed, seconds=1.0) for seed in (1, 2)]
-    settings = {"bss_eval": False, "workers": 1, "examples": 0}
+    settings = {"bss_eval": False, "examples": 0}
     evaluate({}, clips, [make_clip(3)], tmp_path / "exp", extra_rows=rows, **settings)
     return tmp_path / "exp"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_baselines import make_clip
+from conftest import make_clip
 
 from asteroid_ucr.baselines.classical import (
     periodic_masks,

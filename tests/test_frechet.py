@@ -74,9 +74,10 @@ def test_comparison_has_an_interval_that_holds_the_truth_and_repeats():
     reference = [generator.standard_normal((40, 5)) for _ in range(100)]
     estimate = [1 + generator.standard_normal((10, 5)) for _ in range(30)]
     found = compare(reference, estimate, seed=3)
-    assert found.low < 5.0 < found.high  # five means, each off by one
-    assert found.low < found.infinity < found.high < found.low + 3
-    assert found.infinity < found.value
+    low, infinity, high = (found[key] for key in ("low", "infinity", "high"))
+    assert low < 5.0 < high  # five means, each off by one
+    assert low < infinity < high < low + 3
+    assert infinity < found["value"]
     again = compare(reference[:9], estimate[:9], seed=3, resamples=3)
     assert compare(reference[:9], estimate[:9], seed=3, resamples=3) == again
     assert compare(reference[:9], estimate[:9], seed=4, resamples=3) != again

@@ -16,8 +16,9 @@ from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.coherence import chroma_agreement, onset_correlation
 from asteroid_ucr.evaluation.frechet import Sounds
 from asteroid_ucr.evaluation.generation import evaluate_generation, nearest_distances
-from asteroid_ucr.reports.generation_tables import draw_generation, to_markdown
+from asteroid_ucr.reports.generation_tables import draw_generation, generation_text
 from asteroid_ucr.reports.page import generation_section
+from asteroid_ucr.reports.tables import Table
 
 RATE = 24_000
 
@@ -151,7 +152,7 @@ def test_results_are_written_whole(evaluated):
     draw_generation(results, folder)
     pictures = [imread(folder / f"generation_{name}") for name in ("steps.png", "random.webp")]
     assert all(min(picture.shape[:2]) > 300 for picture in pictures)
-    page = to_markdown(results)
+    page = generation_text(results, Table.markdown)
     bass = next(line for line in page.splitlines() if line.startswith("| white noise | bass |"))
     assert f"| {by_row['white noise', 'bass']['infinity']:.1f} |" in bass
     assert "| drums | generated − shuffled |" in page and "change of the kept components" in page

@@ -2,6 +2,7 @@ import base64
 import io
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,10 +10,10 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from conftest import make_clip
 from matplotlib.image import imread
 
 from asteroid_ucr import UCRSeparator, UserError
-from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.evaluation.separation import evaluate
 from asteroid_ucr.reports import figures
 from asteroid_ucr.reports.page import write_report
@@ -20,15 +21,6 @@ from asteroid_ucr.reports.score_tables import summary_sentence
 
 RATE = 24_000
 SOURCES = ("drums", "bass")
-
-
-def make_clip(seed):
-    time = torch.arange(2 * RATE) / RATE
-    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(seed))
-    drums = noise * torch.exp(-25 * (time % 0.5)) * 0.3
-    bass = 0.1 * torch.sin(2 * torch.pi * (80 + 7 * seed) * time)
-    references = torch.stack([drums, bass])
-    return Clip(f"Song <{seed}>", f"t{seed}", references.sum(0), references, SOURCES)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +34,8 @@ def model():
 @pytest.fixture(scope="module")
 def experiment(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exp")
-    clips = [make_clip(k) for k in range(3)]
-    evaluate({"m": model}, clips, clips, folder, steps=(1,), examples=2, workers=1,
-             bss_eval=False)  # fmt: skip
+    clips = [replace(make_clip(k, seconds=2.0), name=f"Song <{k}>") for k in range(3)]
+    evaluate({"m": model}, clips, clips, folder, steps=(1,), examples=2, bss_eval=False)
     log = pd.DataFrame(
         {
             "step": [0, 10, 10, 20],

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from asteroid_ucr.masking import stft, stft_settings, wiener_masks
 
-HPSS_FFT, HPSS_HOP, HPSS_KERNEL = 2048, 512, 31
 REPET_NEIGHBOURS = 20  # A 7 s clip has a few bars, so a frame recurs a few times.
 REPET_APART_SECONDS = 1.0  # Closer frames are similar because sounds last, not because they recur.
 FT2D_NEIGHBOURHOOD = 25  # A peak is the largest of this many bins along the rate axis.
@@ -34,8 +33,7 @@ def share_out(parts: Tensor, sources: Sequence[str]) -> Tensor:
     """Turns two parts of a mixture, `(2, ...)`, into one estimate, or mask, per source.
 
     The drums, or without drums the first source, get the first part. The other sources share the
-    second part equally, because the methods do not distinguish them. A single source gets the first
-    part alone.
+    second part equally, because the methods do not distinguish them.
     """
     first, others = first_source(sources), max(1, len(sources) - 1)
     return torch.stack([parts[0] if k == first else parts[1] / others for k in range(len(sources))])
@@ -46,11 +44,7 @@ def separate_hpss(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tens
 
     The percussive part is the first part. The method does not depend on the sample rate.
     """
-    spectrum = librosa.stft(wav.numpy(), n_fft=HPSS_FFT, hop_length=HPSS_HOP)
-    harmonic, percussive = (
-        librosa.istft(part, n_fft=HPSS_FFT, hop_length=HPSS_HOP, length=wav.shape[-1])
-        for part in librosa.decompose.hpss(spectrum, kernel_size=HPSS_KERNEL)
-    )
+    harmonic, percussive = librosa.effects.hpss(wav.numpy())
     return share_out(torch.from_numpy(np.stack([percussive, harmonic])), sources)
 
 
@@ -61,18 +55,16 @@ def repet_sim_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Te
     of drums and bass is the bass.
     """
     frame_rate = sample_rate / stft_settings(sample_rate)[1]
-    return share_out(repeating_masks(_magnitudes(wav, sample_rate), frame_rate).flip(0), sources)
+    magnitudes = stft(wav, sample_rate).abs()
+    return share_out(repeating_masks(magnitudes, frame_rate).flip(0), sources)
 
 
 def repeating_masks(magnitudes: Tensor, frame_rate: float) -> Tensor:
     """Masks `(2, freq, frames)` of the repeating part and of the rest, which add up to one.
 
-    The repeating part of a frame is the median of the frames that are most similar to it by the
-    cosine, limited to the frame itself (Rafii & Pardo 2012, section 3).
-
-    Args:
-        magnitudes: Spectrogram `(freq, frames)`.
-        frame_rate: Frames per second.
+    The repeating part of a frame of the spectrogram `(freq, frames)` is the median of the frames
+    that are most similar to it by the cosine, limited to the frame itself (Rafii & Pardo 2012,
+    section 3).
     """
     apart = max(1, round(REPET_APART_SECONDS * frame_rate))
     frames = magnitudes.shape[-1]
@@ -92,17 +84,17 @@ def repeating_masks(magnitudes: Tensor, frame_rate: float) -> Tensor:
 
 def ft2d_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
     """FT2D (Seetharaman et al. 2017); the foreground is the first part."""
-    return share_out(periodic_masks(_magnitudes(wav, sample_rate)).flip(0), sources)
+    return share_out(periodic_masks(stft(wav, sample_rate).abs()).flip(0), sources)
 
 
 def periodic_masks(magnitudes: Tensor) -> Tensor:
     """Masks `(2, freq, frames)` of the periodic part and of the rest, which add up to one.
 
-    A periodic part has its energy in a few regularly spaced bins of the two-dimensional Fourier
-    transform of the spectrogram `(freq, frames)`. Peaks are bins that are the largest among their
-    neighbours along the rate axis and exceed the smallest of them by more than the standard
-    deviation of the transform. The inverse transforms of the peaks and of the rest give Wiener
-    masks (Seetharaman et al. 2017, section 3).
+    A periodic part of the spectrogram `(freq, frames)` has its energy in a few bins of its
+    two-dimensional Fourier transform. Peaks are bins that are the largest among their neighbours
+    along the rate axis and exceed the smallest of them by more than the standard deviation of the
+    transform. The inverse transforms of the peaks and of the rest give Wiener masks (Seetharaman et
+    al. 2017, section 3).
     """
     transform = torch.fft.fft2(magnitudes)
     size = transform.abs()
@@ -118,7 +110,7 @@ def periodic_masks(magnitudes: Tensor) -> Tensor:
 
 def rpca_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
     """Robust PCA of the magnitudes (Huang et al. 2012); the sparse part is the first part."""
-    magnitudes = _magnitudes(wav, sample_rate)
+    magnitudes = stft(wav, sample_rate).abs()
     low_rank, sparse = robust_pca(magnitudes.double(), tolerance=1e-4)
     masks = wiener_masks(torch.stack([sparse, low_rank]).square()).to(magnitudes)
     return share_out(masks, sources)
@@ -130,15 +122,11 @@ def robust_pca(
     """Splits D into L + S with minimal ‖L‖* + λ‖S‖₁, by inexact augmented Lagrangians.
 
     The method is algorithm 5 of Lin et al. 2010 ("The augmented Lagrange multiplier method for
-    exact recovery of corrupted low-rank matrices"), with λ = 1/√max(rows, columns).
-
-    Args:
-        matrix: D, `(rows, columns)`, in double precision.
-        tolerance: Largest ‖D − L − S‖ relative to ‖D‖ (Frobenius norms) at the end.
-        max_steps: Largest number of steps.
+    exact recovery of corrupted low-rank matrices"), with λ = 1/√max(rows, columns). It ends when
+    ‖D − L − S‖, relative to ‖D‖ (Frobenius norms), is at most the tolerance.
 
     Returns:
-        L and S.
+        L and S, of the shape of D.
     """
     norm = torch.linalg.matrix_norm(matrix)
     if norm == 0:
@@ -169,7 +157,3 @@ def _shrink_rank(matrix: Tensor, threshold: Tensor) -> Tensor:
     kept = values > threshold  # The others become zero, which removes the rounding errors.
     basis = vectors[:, kept]
     return (matrix @ basis * (1 - threshold / values[kept])) @ basis.T
-
-
-def _magnitudes(wav: Tensor, sample_rate: int) -> Tensor:
-    return stft(wav, sample_rate).abs()

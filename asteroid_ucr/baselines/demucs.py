@@ -13,10 +13,7 @@ from asteroid_ucr.utils.errors import UserError
 
 
 def load_demucs(name: str) -> Any:
-    """Loads a published model from the caches of demucs or by download.
-
-    Args:
-        name: Name of the weights, such as "htdemucs".
+    """Loads published weights, such as "htdemucs", from the caches of demucs or by download.
 
     Raises:
         UserError: If the package or the weights are missing.
@@ -39,13 +36,7 @@ def load_demucs(name: str) -> Any:
 
 @torch.no_grad()
 def separate_demucs(model: Any, wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
-    """Separates as the command `demucs` does, but without random shifts.
-
-    Args:
-        model: The model, from `load_demucs`.
-        wav: Mixture `(time,)`.
-        sample_rate: Sample rate in Hz.
-        sources: Names of the sources, in output order.
+    """Separates a mixture `(time,)` as the command `demucs` does, but without random shifts.
 
     Returns:
         Estimates `(n_src, time)`; see `share_outputs`.

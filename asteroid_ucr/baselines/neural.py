@@ -32,6 +32,7 @@ class WaveSeparator(SeparatorModel):
     """
 
     network: nn.Module
+    _args: dict[str, Any]  # Constructor arguments of the subclass.
 
     def __init__(self, sources: Sequence[str], outputs: int, sample_rate: int, shortest: int):
         super().__init__(sources, sample_rate)
@@ -42,10 +43,9 @@ class WaveSeparator(SeparatorModel):
         self.register_buffer("owner", torch.arange(outputs) % len(sources))
 
     def components(self, wav: Tensor) -> Tensor:
-        """Outputs of the network, `(batch, 1, time)` to `(batch, outputs, time)`.
+        """Network outputs at the input's level, `(batch, 1, time)` to `(batch, outputs, time)`.
 
-        The network receives the mixture at the level of the training data. The outputs have the
-        level of the input.
+        The network receives the mixture at the level of the training data.
         """
         gain = level_gain(wav)
         length = wav.shape[-1]
@@ -53,10 +53,7 @@ class WaveSeparator(SeparatorModel):
         return self.network(padded).flatten(1, -2)[..., :length] / gain
 
     def forward(self, wav: Tensor) -> Tensor:
-        """Separates waveforms.
-
-        Args:
-            wav: `(batch, 1, time)`, `(batch, time)` or `(time,)` at `sample_rate`.
+        """Separates `(batch, 1, time)`, `(batch, time)` or `(time,)` at `sample_rate`.
 
         Returns:
             `(batch, n_src, time)`, or `(n_src, time)` for an input without batch.
@@ -69,6 +66,10 @@ class WaveSeparator(SeparatorModel):
         sources = parts.new_zeros(len(parts), self.n_src, parts.shape[-1])
         sources = sources.index_add(1, self.owner, parts)
         return sources[0] if wav.ndim == 1 else sources
+
+    def get_model_args(self) -> dict[str, Any]:
+        """Constructor arguments, as plain values."""
+        return dict(self._args)
 
     def assign(self, owner: Sequence[int]) -> None:
         """Sets the source of each output.
@@ -86,8 +87,7 @@ class ConvTasNetSeparator(WaveSeparator):
 
     Args:
         sources: Names of the sources.
-        outputs: Number of outputs; None takes one per source. Training without stems (MixIT)
-            needs more.
+        outputs: Number of outputs; None takes one per source. MixIT needs more.
         consistent: Whether to make the outputs add up to the mixture (Wisdom et al. 2019).
         sample_rate: Sample rate in Hz.
         n_filters: Number of filters of the filter bank.
@@ -137,10 +137,6 @@ class ConvTasNetSeparator(WaveSeparator):
         equal = torch.ones(1, parts.shape[1], 1, device=parts.device)
         return mixture_consistency(wav, parts, equal)
 
-    def get_model_args(self) -> dict[str, Any]:
-        """Constructor arguments, as plain values."""
-        return dict(self._args)
-
 
 class HDemucsSeparator(WaveSeparator):
     """Torchaudio's Hybrid Demucs (Défossez 2021), mono.
@@ -165,10 +161,6 @@ class HDemucsSeparator(WaveSeparator):
         sizes = {"channels": channels, "depth": depth, "nfft": nfft}
         self.network = HDemucs(list(sources), audio_channels=1, **sizes)
         self._args = {"sources": list(sources), "sample_rate": sample_rate, **sizes}
-
-    def get_model_args(self) -> dict[str, Any]:
-        """Constructor arguments, as plain values."""
-        return dict(self._args)
 
 
 register_model(ConvTasNetSeparator)

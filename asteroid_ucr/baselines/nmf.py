@@ -20,16 +20,11 @@ SUSTAIN_SECONDS = 0.16  # Longer than a hit, shorter than a note.
 
 
 def nmf_masks(wav: Tensor, sample_rate: int, sources: Sequence[str]) -> Tensor:
-    """Wiener masks `(n_src, freq, frames)` of clustered NMF components.
+    """Wiener masks `(n_src, freq, frames)` of clustered NMF components of a mixture `(time,)`.
 
     Rules that need no labels assign the clusters: the drums (without drums, the first source) get
     the cluster with the flattest spectra, the bass gets the lowest of the others, and the remaining
     sources share the rest.
-
-    Args:
-        wav: Mixture `(time,)`.
-        sample_rate: Sample rate in Hz.
-        sources: Names of the sources, in output order.
     """
     spectra, gains = factorise(stft(wav, sample_rate).abs())
     roles = ["low" if source == "bass" else "rest" for source in sources]
@@ -88,39 +83,31 @@ def cluster(
     sustain = _autocorrelation(gains, lag)
     centroid = np.log(1 + (np.arange(bins) @ spectra) / (spectra.sum(0) + 1e-12))
     energy = np.square(spectra).sum(0) * np.square(gains).sum(1) + 1e-12
-    chosen = {}
-    left = np.ones(len(flatness), bool)
-    for role, highest, features in (
-        ("flat", flatness, [np.log(flatness), sustain]),
-        ("low", -centroid, [centroid]),
-        ("rest", energy, []),
-    ):
-        if role not in roles:
-            continue
-        last = len(chosen) == len(roles) - 1
-        chosen[role] = left if last else left & _highest(features, highest, energy, left)
+    # Features that tell a role's cluster from the other one, and the value that is higher in it.
+    measures = {
+        "flat": (np.stack([np.log(flatness), sustain], axis=1), flatness),
+        "low": (centroid[:, None], -centroid),
+    }
+    ordered = [role for role in ("flat", "low", "rest") if role in roles]
+    chosen, left = {}, np.ones(len(flatness), bool)
+    for role in ordered[:-1]:
+        chosen[role] = _highest(*measures[role], energy, left)
         left = left & ~chosen[role]
-    return chosen
+    return {**chosen, ordered[-1]: left}
 
 
 def _highest(
-    features: list[np.ndarray], values: np.ndarray, energy: np.ndarray, among: np.ndarray
+    features: np.ndarray, values: np.ndarray, energy: np.ndarray, among: np.ndarray
 ) -> np.ndarray:
     """The one of two clusters of the components `among` that has the higher mean value."""
-    points = np.stack([_standard(feature[among]) for feature in features], axis=1)
+    points = features[among]
+    points = (points - points.mean(0)) / (points.std(0) + 1e-9)
     if len(np.unique(points, axis=0)) < 2:
         return among
     labels = np.full(len(among), -1)
     labels[among] = KMeans(2, n_init=10, random_state=0).fit_predict(points)
-    means = [
-        np.average(values[labels == k], weights=energy[labels == k]) if (labels == k).any() else -9
-        for k in range(2)
-    ]
+    means = [np.average(values[labels == k], weights=energy[labels == k]) for k in range(2)]
     return labels == int(np.argmax(means))
-
-
-def _standard(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean()) / (values.std() + 1e-9)
 
 
 def _autocorrelation(gains: np.ndarray, lag: int) -> np.ndarray:

@@ -24,20 +24,18 @@ class Contender:
     """A network to measure.
 
     Attributes:
-        name: Name on the command line and in files.
         label: Name in tables.
+        build: Function that builds the network; the cost does not depend on the weights.
         sample_rate: Sample rate of its input, in Hz.
         channels: Channels of its input.
-        build: Function that builds the network; the cost does not depend on the weights.
         separate: Function that runs the network on waveforms `(1, channels, time)`.
         segment: Seconds of audio on which the arithmetic is counted.
     """
 
-    name: str
     label: str
-    sample_rate: int
-    channels: int
     build: Callable[[], nn.Module]
+    sample_rate: int = MASK_RATE
+    channels: int = 1
     separate: Callable[[nn.Module, Tensor], Any] = lambda model, wav: model(wav)
     segment: float = 2.0
 
@@ -47,12 +45,10 @@ class Contender:
         return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def contenders(model: str | Path | None, against: list[str]) -> list[Contender]:
-    """Lists our network and the networks that it is compared with.
+def contenders(model: str | Path | None, against: list[str]) -> dict[str, Contender]:
+    """Lists our network, as "ours", and those of `OTHERS` that it is compared with.
 
-    Args:
-        model: A trained model; None takes the reference configuration, untrained.
-        against: Names of `OTHERS`.
+    Without a trained model, ours is the reference configuration, untrained.
 
     Raises:
         UserError: If a name is unknown, or its package is not installed.
@@ -62,12 +58,11 @@ def contenders(model: str | Path | None, against: list[str]) -> list[Contender]:
         raise UserError(f"{unknown[0]} cannot be measured: choose from {', '.join(OTHERS)}.")
     if "htdemucs" in against and not has_demucs():
         raise UserError("htdemucs needs the package demucs: pip install demucs, or leave it out.")
-    label = "Ours, reference size" if model is None else "Ours"
-
-    def build() -> UCRSeparator:
-        return UCRSeparator() if model is None else UCRSeparator.from_pretrained(model)
-
-    return [Contender(OURS, label, MASK_RATE, 1, build), *(OTHERS[name] for name in against)]
+    if model is None:
+        ours = Contender("Ours, reference size", UCRSeparator)
+    else:
+        ours = Contender("Ours", lambda: UCRSeparator.from_pretrained(model))
+    return {OURS: ours} | {name: OTHERS[name] for name in against}
 
 
 def has_demucs() -> bool:
@@ -88,19 +83,15 @@ def _in_segments(model: nn.Module, wav: Tensor) -> Tensor:
     return apply_model(model, wav, shifts=0, overlap=0.25)
 
 
-_OTHERS = (
-    Contender(
-        "convtasnet", "Conv-TasNet, Asteroid's size, 24 kHz mono", MASK_RATE, 1, ConvTasNetSeparator
-    ),
-    Contender("hdemucs", "HDemucs, torchaudio's size, 24 kHz mono", MASK_RATE, 1, HDemucsSeparator),
-    Contender(
-        "htdemucs",
+OTHERS = {
+    "convtasnet": Contender("Conv-TasNet, Asteroid's size, 24 kHz mono", ConvTasNetSeparator),
+    "hdemucs": Contender("HDemucs, torchaudio's size, 24 kHz mono", HDemucsSeparator),
+    "htdemucs": Contender(
         "HTDemucs, published size, 44.1 kHz stereo",
-        44_100,
-        2,
         _htdemucs,
-        _in_segments,
+        sample_rate=44_100,
+        channels=2,
+        separate=_in_segments,
         segment=7.8,  # Shorter inputs are padded to this length.
     ),
-)
-OTHERS = {contender.name: contender for contender in _OTHERS}
+}

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from asteroid_ucr.benchmark.contenders import OTHERS, contenders, has_demucs
-from asteroid_ucr.benchmark.memory import peak_memory
-from asteroid_ucr.benchmark.speed import separation_speed, training_speed
+from asteroid_ucr.benchmark.measure import peak_memory, separation_speed, training_speed
 from asteroid_ucr.utils.atomic import write_json
 from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
+
+_say = partial(print, file=sys.stderr)  # Progress.
 
 
 def run_benchmark(
@@ -30,21 +32,10 @@ def run_benchmark(
     lengths: Sequence[float] = (10.0, 60.0, 600.0),
     batch: int = 4,
     crop: float = 4.0,
-    quiet: bool = False,
 ) -> dict[str, Any]:
     """Measures the cost of separation and training, and writes it as JSON.
 
-    Args:
-        out: The JSON file.
-        model: A trained model; None takes the reference configuration, untrained.
-        against: Names of networks to compare with; None takes all that are installed.
-        seconds: Seconds of audio to separate at a time.
-        repeats: Number of rounds; in each, every network has its turn.
-        threads: Numbers of CPU threads; by default one, and one for each core.
-        lengths: Lengths of the files, in seconds, for the peak memory.
-        batch: Crops per training step.
-        crop: Seconds per crop.
-        quiet: Whether to show no progress.
+    The arguments are the options of the command `asteroid-ucr benchmark`, which describes them.
 
     Returns:
         The content of the file.
@@ -58,14 +49,13 @@ def run_benchmark(
         against = [name for name in OTHERS if name != "htdemucs" or has_demucs()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = list(threads) or sorted({1, cores or 1})
-    console = Console(quiet=quiet)
-    models = {contender: contender.build() for contender in contenders(model, list(against))}
+    models = {name: (c, c.build()) for name, c in contenders(model, list(against)).items()}
     costs: dict[str, dict[str, Any]] = {}
-    for c, network in models.items():
-        console.print(f"counting {c.label}", style="dim")
+    for name, (c, network) in models.items():
+        _say(f"counting {c.label}")
         shape = {"channels": c.channels, "seconds": c.segment}
-        costs[c.name] = {
-            "name": c.name,
+        costs[name] = {
+            "name": name,
             "label": c.label,
             "parameters": sum(p.numel() for p in network.parameters()),
             "gflops": gflop_per_second(network, c.sample_rate, **shape),
@@ -76,38 +66,34 @@ def run_benchmark(
     if torch.cuda.is_available():
         runs.append((torch.cuda.get_device_name(), 1, "cuda"))
     for title, count, device in runs:
-        console.print(f"timing on {title}", style="dim")
-        speeds = separation_speed(models, seconds, repeats, count, device)
-        for name, speed in speeds.items():
+        _say(f"timing on {title}")
+        for name, speed in separation_speed(models, seconds, repeats, count, device).items():
             costs[name]["speed"][title] = speed
     for length in lengths:
         for name, cost in costs.items():
-            console.print(f"memory of {cost['label']} for {length:g} s", style="dim")
+            _say(f"memory of {cost['label']} for {length:g} s")
             cost["memory_mib"][f"{length:g}"] = peak_memory(name, model, length, max(threads))
-    console.print("timing training", style="dim")
+    _say("timing training")
     device = pick_device().type
     for name, speed in training_speed(models, crop, batch, repeats, device).items():
         costs[name]["training"] = speed
-    results = {
-        "settings": {
-            "model": model or "the reference configuration, untrained",
-            "seconds": seconds,
-            "repeats": repeats,
-            "batch": batch,
-            "crop_seconds": crop,
-            "training_device": device,
-        },
-        "machine": {
-            "processor": _processor(),
-            "cores": cores,
-            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
-        "models": list(costs.values()),
+    settings = {
+        "model": model or "the reference configuration, untrained",
+        "seconds": seconds,
+        "repeats": repeats,
+        "batch": batch,
+        "crop_seconds": crop,
+        "training_device": device,
     }
-    write_json(out, results)
-    return results
+    machine = {
+        "processor": _processor(),
+        "cores": cores,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+    results = {"settings": settings, "machine": machine, "models": list(costs.values())}
+    return write_json(out, results)
 
 
 def _processor() -> str:

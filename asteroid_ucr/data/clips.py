@@ -20,18 +20,18 @@ CLIP_SUFFIXES = (".wav", ".flac")
 
 @dataclass
 class Clip:
-    """One mixture and the sources that are in it.
+    """A mixture and its true sources.
 
     Attributes:
         name: Unique name, such as "Track01876_003".
-        track: Song that the clip was cut from. Clips of one track are not independent, so the
-            statistics average over them first.
+        track: Song that the clip was cut from. Clips of one track are not independent, so
+            statistics first average over them.
         mixture: `(time,)`, full scale at ±1.
         references: True sources `(n_src, time)`, in the order of `sources`.
         sources: Names of the sources.
         sample_rate: Samples per second.
-        mix: How the mixture was made: "sum", "paper_mean" or "file" (a recording of its own).
-        folder: Folder that the clip was read from, if it has a folder of its own.
+        mix: How the mixture was made: "sum", "paper_mean" or "file" (read from its own file).
+        folder: Folder of the clip's files; None for clips of a Slakh tree.
     """
 
     name: str
@@ -62,10 +62,10 @@ def slakh_clips(
 ) -> Iterator[Clip]:
     """Cuts the tracks of a data set into consecutive segments that do not overlap.
 
-    Segments in which a source is silent are kept: how a separator treats them is part of its
-    quality. Tracks that lack a source are left out, as is the end of a track that is shorter than a
-    segment. With `max_clips`, tracks take turns (the first segment of every
-    track, then the second, …), so that a few clips still cover many tracks.
+    Segments in which a source is silent are kept, because a good separator handles them too. Tracks
+    without one of the sources are left out, and so is a rest that is shorter than a segment. With
+    `max_clips`, the segments are taken in turns (the first of every track, then the second of every
+    track, …), so that a few clips come from many tracks.
 
     Args:
         root: Data set; see `load_tracks`.
@@ -74,7 +74,7 @@ def slakh_clips(
         seconds: Length of a segment.
         mix: Policy that makes the mixture, "sum" or "paper_mean" (see `data.slakh`).
         max_clips: Largest number of segments; None takes all.
-        allow_shared_midi: Keep tracks whose MIDI is also in the training split.
+        allow_shared_midi: Whether to keep tracks whose MIDI is also in the training split.
         sample_rate: Samples per second.
         stems: Only tracks with stems; others give clips without references, `(0, time)`.
 
@@ -115,7 +115,7 @@ def _turns(
     sample_rate: int,
     max_clips: int | None,
 ) -> list[tuple[Track, list[int]]]:
-    """Tracks and the numbers of the segments to cut from each."""
+    """The tracks to cut, each with the numbers of its chosen segments."""
     counts = []
     for track in tracks:
         # Headers alone tell the length: reading all audio to choose a few clips would be slow.
@@ -140,20 +140,20 @@ def folder_clips(
 ) -> Iterator[Clip]:
     """Reads clips stored as `CLIP/{mix.wav, drums.wav, …}`.
 
-    The mixture is `mix.wav` where there is one, else the sum of the sources. Clip folders without
-    all of the sources are skipped, and so are those that hold further sources; files named
-    `SOURCE_*.wav` do not count.
+    The mixture is the file `mix.wav` or `mixture.wav` if there is one, and otherwise the sum of the
+    sources. Folders that lack a source or hold further sources are skipped; files with an
+    underscore in their names, such as `drums_paper.wav`, are not taken as sources.
 
     Args:
         folder: One clip's folder, or a folder of them.
         sources: Names of the sources, as in the file names.
-        sample_rate: Rate to resample to, in Hz.
+        sample_rate: Sample rate of the clips in Hz; files of other rates are resampled.
 
     Yields:
         Clips, sorted by name; multi-channel files are averaged to mono.
 
     Raises:
-        UserError: If no clip has all the sources, or a file cannot be read.
+        UserError: If no clip has exactly these sources, or a file cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -165,8 +165,10 @@ def folder_clips(
         if stems != set(sources):
             continue
         found = True
-        wavs = [_read(path, source, sample_rate) for source in sources]
-        mixed = [_read(path, name, sample_rate) for name in ("mix", "mixture") if name in names]
+        wavs = [read_source(path, source, sample_rate) for source in sources]
+        mixed = [
+            read_source(path, name, sample_rate) for name in ("mix", "mixture") if name in names
+        ]
         length = min(wav.shape[-1] for wav in [*wavs, *mixed])
         references = torch.stack([wav[:length] for wav in wavs])
         mixture = mixed[0][:length] if mixed else references.sum(0)
@@ -187,20 +189,19 @@ def folder_clips(
         )
 
 
-def file_for(folder: Path, name: str) -> Path | None:
-    """The audio file `name` of a clip's folder, whichever format it has."""
-    return next((path for path in _audio_files(folder) if path.stem == name), None)
+def read_source(folder: Path, name: str, sample_rate: int) -> Tensor:
+    """Reads the audio file `name` of a clip's folder, averaged to mono: `(time,)`.
+
+    Raises:
+        UserError: If the folder has no such file, or it cannot be read.
+    """
+    path = next((path for path in _audio_files(folder) if path.stem == name), None)
+    if path is None:
+        raise UserError(f"{folder} has no {name}.wav: add the file, or choose other names.")
+    return read_audio(path, sample_rate=sample_rate, mono=True)[0][0]
 
 
 def _audio_files(folder: Path) -> list[Path]:
     """The audio files of a clip's folder; hidden ones are another system's notes on files."""
     files = [p for p in folder.iterdir() if p.suffix.lower() in CLIP_SUFFIXES and p.is_file()]
     return sorted(path for path in files if not path.name.startswith("."))
-
-
-def _read(folder: Path, name: str, sample_rate: int) -> Tensor:
-    """The audio file `name` of a clip's folder, averaged to mono, `(time,)`."""
-    path = file_for(folder, name)
-    if path is None:
-        raise UserError(f"{folder} has no {name}.wav: add it, or choose other sources.")
-    return read_audio(path, sample_rate=sample_rate, mono=True)[0][0]

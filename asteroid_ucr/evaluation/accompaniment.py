@@ -39,12 +39,6 @@ def others(model: UCRSeparator, kept: int) -> str:
     return "+".join(name for k, name in enumerate(model.sources) if k != kept)
 
 
-@torch.no_grad()
-def encode_clip(model: UCRSeparator, clip: Clip) -> Tensor:
-    """Component latents of a clip's mixture, `(n_src, latent_dim, frames)`."""
-    return model.encode(clip.mixture[None].to(model.device))[0].cpu()
-
-
 def standardised(model: UCRSeparator, z: Tensor) -> Tensor:
     """Component latents, scaled to zero mean and unit variance."""
     return model.prior.standardise(z.to(model.device)).cpu()
@@ -54,18 +48,16 @@ def standardised(model: UCRSeparator, z: Tensor) -> Tensor:
 def accompany(
     model: UCRSeparator,
     test: Sequence[Clip],
+    encoded: Tensor,
     sounds: Sounds,
     settings: GenerationConfig,
     folder: Path,
 ) -> Iterator[dict[str, Any]]:
     """Generates partners of every source of every test clip, and measures all kinds of them.
 
-    Args:
-        model: Model with a prior.
-        test: Clips of one length.
-        sounds: Collection that receives the partners and the mixtures that they make.
-        settings: Settings of the generation.
-        folder: Folder that receives the examples.
+    The test clips have one length, and `encoded` are the component latents of their mixtures,
+    `(clips, n_src, latent_dim, frames)`. The partners and the mixtures that they make are added to
+    `sounds`, and written as audio into `folder` for the first clips.
 
     Yields:
         A line for each clip, kept source and kind of partner.
@@ -77,12 +69,15 @@ def accompany(
     examples = list(firsts.values())[: settings.examples]
     turns = [(kept, start) for kept in range(model.n_src) for start in range(0, len(test), BATCH)]
     for kept, start in tqdm(turns, "accompaniments", disable=None):
-        name, clips = model.sources[kept], test[start : start + BATCH]
-        made = {how: _generate(model, clips, kept, how, settings, start) for how in settings.keep}
-        for k, clip in enumerate(clips):
-            partners = {"true": (clip.references, encode_clip(model, clip), np.nan)}
-            partners |= {KINDS[how]: tuple(part[k] for part in made[how]) for how in made}
-            partners |= _shuffled(model, test, start + k, kept)
+        name, batch = model.sources[kept], slice(start, start + BATCH)
+        made = {
+            KINDS[how]: _generate(model, test[batch], encoded[batch], kept, how, settings, start)
+            for how in settings.keep
+        }
+        for k, clip in enumerate(test[batch]):
+            partners = {"true": (clip.references, encoded[start + k], np.nan)}
+            partners |= {kind: tuple(part[k] for part in found) for kind, found in made.items()}
+            partners |= _shuffled(test, encoded, start + k, kept)
             example = clip.name if clip.name in examples else ""
             for kind, (wavs, latents, change) in partners.items():
                 if kind != "true":
@@ -93,13 +88,14 @@ def accompany(
                     place = folder / EXAMPLES / clip.name / name
                     _write(place, kind.split()[0], kept, wavs, int(model.sample_rate))
                 line = {"kept": name, "partner": kind, "example": example}
-                line |= _measure(model, clip, kept, wavs, latents)
+                line |= _measure(model, clip, kept, wavs, latents, encoded[start + k])
                 yield {**line, "kept_mse": float(change)}
 
 
 def _generate(
     model: UCRSeparator,
     clips: Sequence[Clip],
+    encoded: Tensor,
     kept: int,
     how: str,
     settings: GenerationConfig,
@@ -110,11 +106,8 @@ def _generate(
     Kept as "audio", a stem is encoded alone, as users give it. Kept as "latents", it has the
     component latents that the encoder finds in the mixture, as in the paper's experiment 3.
     """
-    stem = torch.stack([clip.references[kept] for clip in clips])
-    given = stem
-    if how == "latents":
-        given = torch.stack([encode_clip(model, clip)[kept] for clip in clips])
-    seed = settings.seed + start
+    stem, seed = torch.stack([clip.references[kept] for clip in clips]), settings.seed + start
+    given = encoded[:, kept] if how == "latents" else stem
     plan = model.generator.plan(clips[0].seconds, {model.sources[kept]: given})
     z = model.generator.sample(plan, settings.steps, seed)
     stems = model.generator.render(plan, z, seed=seed)
@@ -125,20 +118,24 @@ def _generate(
 
 
 def _shuffled(
-    model: UCRSeparator, test: Sequence[Clip], index: int, kept: int
+    test: Sequence[Clip], encoded: Tensor, index: int, kept: int
 ) -> dict[str, tuple[Tensor, Tensor, float]]:
     """The partner in the next clip of another track, if possible one with all sources sounding."""
     clip = test[index]
-    foreign = [other for other in [*test[index + 1 :], *test[:index]] if other.track != clip.track]
+    following = [k % len(test) for k in range(index + 1, index + len(test))]
+    foreign = [k for k in following if test[k].track != clip.track]
     if not foreign:
         return {}
-    other = next((other for other in foreign if not silent(other.references).any()), foreign[0])
-    wavs = other.references * (level_gain(other.mixture) / level_gain(clip.mixture))
+    chosen = next((k for k in foreign if not silent(test[k].references).any()), foreign[0])
+    gain = level_gain(test[chosen].mixture) / level_gain(clip.mixture)
+    wavs = test[chosen].references * gain
     wavs[kept] = clip.references[kept]
-    return {"shuffled": (wavs, encode_clip(model, other), np.nan)}
+    return {"shuffled": (wavs, encoded[chosen], np.nan)}
 
 
-def _measure(model: UCRSeparator, clip: Clip, kept: int, wavs: Tensor, z: Tensor) -> dict[str, Any]:
+def _measure(
+    model: UCRSeparator, clip: Clip, kept: int, wavs: Tensor, z: Tensor, expected: Tensor
+) -> dict[str, Any]:
     """Fit of a partner to the kept stem, and its distance to the true partner, for one clip."""
     stem, partner = clip.references[kept], wavs.sum(0) - wavs[kept]
     true = clip.references.sum(0) - stem
@@ -150,8 +147,8 @@ def _measure(model: UCRSeparator, clip: Clip, kept: int, wavs: Tensor, z: Tensor
     line["onset"] = onset_correlation(stem, partner, rate)
     line["chroma"] = chroma_agreement(stem, partner, rate)
     rest = [k for k in range(model.n_src) if k != kept]
-    found, expected = (standardised(model, x)[rest] for x in (z, encode_clip(model, clip)))
-    line["component_mse"] = float((found - expected).square().mean())
+    difference = standardised(model, z)[rest] - standardised(model, expected)[rest]
+    line["component_mse"] = float(difference.square().mean())
     pair = torch.stack([partner, true])[:, None] * level_gain(clip.mixture)
     coded = model.decomposition.standardise(model.codec.encode(pair.to(model.device)))
     line["codec_mse"] = float((coded[0] - coded[1]).square().mean())
@@ -178,6 +175,6 @@ def summarise_fit(lines: pd.DataFrame) -> list[dict[str, Any]]:
             groups.append(((kept, f"{kind} − shuffled"), paired))
     return [
         {"kept": kept, "partner": kind}
-        | {name: summarise(part, name).to_dict() for name in MEASURES}
+        | {name: summarise(part, name)._asdict() for name in MEASURES}
         for (kept, kind), part in groups
     ]

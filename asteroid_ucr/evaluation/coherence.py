@@ -1,4 +1,7 @@
-"""Measures of how well two stems fit together: in rhythm by onsets, in harmony by chroma."""
+"""Measures of how well two stems fit together: in rhythm by onsets, in harmony by chroma.
+
+Both take two waveforms `(time,)` of the same length and their sample rate in Hz.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,6 @@ def onset_correlation(a: Tensor, b: Tensor, sample_rate: int = 24_000) -> float:
 
     The envelopes (`librosa.onset.onset_strength`: spectral flux of the mel spectrogram) are blurred
     by 30 ms, so that the timing differences of human players count as playing together.
-
-    Args:
-        a: Waveform `(time,)`.
-        b: Waveform of the same length.
-        sample_rate: Sample rate of both in Hz.
     """
     envelopes = [
         gaussian_filter1d(
@@ -45,11 +43,6 @@ def chroma_agreement(a: Tensor, b: Tensor, sample_rate: int = 24_000) -> float:
     over pitch classes is removed, so that noise, whose chroma is flat, does not correlate with
     anything. Frames are weighted by the product of their levels. The result is NaN where the stems
     never sound together.
-
-    Args:
-        a: Waveform `(time,)`.
-        b: Waveform of the same length.
-        sample_rate: Sample rate of both in Hz.
     """
     (first, loud), (second, soft) = (chroma(wav.numpy(), sample_rate) for wav in (a, b))
     weight = loud * soft

@@ -12,11 +12,11 @@ so the distances can be compared with each other, but not with published ones.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,36 +69,13 @@ class Gaussian:
         return cls(embeddings.mean(0), np.atleast_2d(np.cov(embeddings, rowvar=False)))
 
 
-class Distance(NamedTuple):
-    """A Fréchet distance and its uncertainty.
-
-    Attributes:
-        value: Distance computed from all embeddings; biased upwards.
-        infinity: Distance extrapolated to infinitely many embeddings; noise can make it negative.
-        low: Lower end of the 95 % bootstrap interval of `infinity`, over clips.
-        high: Upper end of this interval.
-    """
-
-    value: float
-    infinity: float
-    low: float
-    high: float
-
-
 @torch.inference_mode()
 def embed(wav: Tensor, codec: Codec) -> Array:
-    """Computes an embedding for each full second of a sound.
+    """Computes embeddings `(seconds, 2 · channels)`, one for each full second of `(time,)`.
 
-    The embedding of a window holds the mean and the logarithm of the standard deviation of each
-    latent channel. For codecs whose latents are coefficients of a transform, the latter is a
-    spectrum. Embeddings depend on the level of the sound.
-
-    Args:
-        wav: Waveform `(time,)` at the codec's sample rate.
-        codec: Codec that computes the latents.
-
-    Returns:
-        Embeddings `(seconds, 2 · channels)`; an incomplete last second is ignored.
+    An embedding holds the mean and the logarithm of the standard deviation of each latent channel.
+    For codecs whose latents are coefficients of a transform, the latter is a spectrum. Embeddings
+    depend on the level of the sound, which has the codec's sample rate.
 
     Raises:
         UserError: If the sound is shorter than one window.
@@ -118,10 +95,9 @@ def embed(wav: Tensor, codec: Codec) -> Array:
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """Computes the squared Fréchet distance of two normal distributions.
 
-    |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) (Dowson & Landau 1982, equation 4). The trace of
-    the square root is the sum of the square roots of the eigenvalues of Σ_a^½ Σ_b Σ_a^½. This
-    matrix is symmetric, so its eigenvalues are real and, apart from rounding, not negative, even
-    where a covariance is singular.
+    |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) (Dowson & Landau 1982, equation 4). Σ_a Σ_b has the
+    eigenvalues of the symmetric matrix Σ_a^½ Σ_b Σ_a^½: real and, apart from rounding, not
+    negative, even where a covariance is singular.
 
     Raises:
         UserError: If the dimensions differ.
@@ -138,16 +114,11 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 def frechet_infinity(
     reference: Gaussian, embeddings: Array, seed: int = 0, points: int = POINTS
 ) -> float:
-    """Extrapolates the Fréchet distance to infinitely many embeddings (Chong & Forsyth 2020).
+    """Extrapolates the distance of embeddings `(n, dim)` to infinitely many (Chong & Forsyth 2020).
 
-    The bias falls as 1/n: distances of random subsets of n embeddings, for n from a third to all of
-    them, lie near a line over 1/n, whose value at 0 is returned.
-
-    Args:
-        reference: Distribution of the true sounds; its own bias stays, so use all of them.
-        embeddings: Embeddings `(n, dim)` of the sounds to judge.
-        seed: Seed of the subsets.
-        points: Number of subset sizes.
+    The bias falls as 1/n: distances of random subsets of n embeddings, for `points` values of n
+    from a third to all of them, lie near a line over 1/n, whose value at 0 is returned. The bias of
+    the reference stays, so fit it to all true sounds.
 
     Raises:
         UserError: If there are fewer than ten embeddings.
@@ -164,17 +135,17 @@ def frechet_infinity(
 
 def compare(
     reference: Sequence[Array], estimate: Sequence[Array], seed: int = 0, resamples: int = 100
-) -> Distance:
+) -> dict[str, float]:
     """Computes the distance of two collections, with a bootstrap interval.
 
-    Windows of one clip are not independent, so the bootstrap draws whole clips of the estimate,
-    with replacement. The reference stays as it is.
+    A collection is a list of embeddings `(n, dim)`, one for each clip or song. Windows of one clip
+    are not independent, so the bootstrap draws whole clips of the estimate, with replacement. The
+    reference stays as it is.
 
-    Args:
-        reference: Embeddings of the true sounds, one array for each clip or song.
-        estimate: Embeddings of the sounds to judge, likewise.
-        seed: Seed of subsets and resamples.
-        resamples: Number of bootstrap resamples.
+    Returns:
+        `value`, computed from all embeddings and biased upwards; `infinity`, extrapolated to
+        infinitely many embeddings, which noise can make negative; `low` and `high`, the ends of the
+        95 % interval of `infinity`.
 
     Raises:
         UserError: If a collection is empty or has too few embeddings.
@@ -192,21 +163,21 @@ def compare(
     # Repeated clips narrow the covariance of a resample, which shifts all resamples alike. The
     # interval therefore uses their spread around their own mean.
     low, high = infinity + np.quantile(drawn - drawn.mean(), [0.025, 0.975])
-    return Distance(frechet_distance(true, Gaussian.fit(whole)), infinity, float(low), float(high))
+    value = frechet_distance(true, Gaussian.fit(whole))
+    return {"value": value, "infinity": infinity, "low": float(low), "high": float(high)}
 
 
 class Sounds:
     """Embeddings by collection ("test", "generated", …), target ("mixture", "bass", …) and track.
 
-    Args:
-        codec: Codec that computes the latents of the embeddings.
-        resamples: Number of bootstrap resamples.
+    The codec computes the latents of the embeddings.
     """
 
     def __init__(self, codec: Codec, resamples: int):
         self.codec, self.resamples = codec, resamples
-        # For each collection and target, the track and embeddings of every sound; None is silence.
-        self._found: dict[tuple[str, str], list[tuple[str, Array | None]]] = defaultdict(list)
+        # By collection and target: the embeddings of the sounds of each track.
+        self._found: dict[Any, dict[str, list[Array]]] = defaultdict(lambda: defaultdict(list))
+        self._silent: Counter[tuple[str, str]] = Counter()
 
     def add(self, collection: str, track: str, sounds: Mapping[str, Tensor]) -> None:
         """Adds the sounds `(time,)` of an item, by target, at 24 kHz.
@@ -214,20 +185,24 @@ class Sounds:
         Silent sounds are only counted: the logarithm of their spread would dominate the distances.
         """
         for target, wav in sounds.items():
-            quiet = bool(silent(wav.cpu()))
-            embeddings = None if quiet else embed(wav.cpu(), self.codec)
-            self._found[collection, target].append((track, embeddings))
+            if silent(wav.cpu()):
+                self._silent[collection, target] += 1
+            else:
+                self._found[collection, target][track].append(embed(wav.cpu(), self.codec))
 
     def distance(self, reference: str, collection: str, target: str) -> dict[str, Any] | None:
         """Computes one line of the table; None if a collection has no such target.
 
         Where a collection has too few embeddings, the line has their numbers and no distances.
         """
-        sides = [self._by_track(name, target) for name in (reference, collection)]
+        sides = [
+            [np.concatenate(parts) for parts in self._found[name, target].values()]
+            for name in (reference, collection)
+        ]
         if not all(sides):
             return None
         counts = [sum(map(len, side)) for side in sides]
-        found = Distance(*[None] * 4)
+        found = dict.fromkeys(("value", "infinity", "low", "high"))
         if min(counts) >= FEWEST:
             found = compare(*sides, resamples=self.resamples)
         return {
@@ -236,13 +211,6 @@ class Sounds:
             "target": target,
             "reference_embeddings": counts[0],
             "embeddings": counts[1],
-            "silent": sum(part is None for _, part in self._found[collection, target]),
-            **found._asdict(),
+            "silent": self._silent[collection, target],
+            **found,
         }
-
-    def _by_track(self, collection: str, target: str) -> list[Array]:
-        tracks = defaultdict(list)
-        for track, embeddings in self._found.get((collection, target), []):
-            if embeddings is not None:
-                tracks[track].append(embeddings)
-        return [np.concatenate(parts) for parts in tracks.values()]

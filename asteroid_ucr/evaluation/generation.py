@@ -16,20 +16,20 @@ from tqdm import tqdm
 
 from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.config import GenerationConfig, RecipeConfig, open_cache
-from asteroid_ucr.data.clips import Clip, slakh_clips
+from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.evaluation.accompaniment import (
     BATCH,
     EXAMPLES,
     KINDS,
     accompany,
-    encode_clip,
     others,
     parts,
     standardised,
     summarise_fit,
 )
 from asteroid_ucr.evaluation.frechet import Sounds
+from asteroid_ucr.evaluation.separation import open_clips
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path, make_folder, write_json
@@ -44,11 +44,7 @@ RANDOM_EXAMPLES = 8  # The first generations from nothing are written as audio.
 
 
 def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
-    """Evaluates what `exp_dir/best_model.pth` generates.
-
-    Args:
-        config: Configuration of the recipe.
-        exp_dir: Folder of the experiment, which receives the results.
+    """Evaluates what `exp_dir/best_model.pth` generates, and writes the results beside it.
 
     Returns:
         What `evaluate_generation` returns.
@@ -56,23 +52,15 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     Raises:
         UserError: If the folder has no model with a prior, or the data cannot be used.
     """
-    data, settings = config.data, config.generation
+    settings = config.generation
     options = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
-    model = UCRSeparator.from_pretrained(Path(exp_dir), **options)
+    model = UCRSeparator.from_pretrained(exp_dir, **options)
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
     encoded = open_cache(config, "train", codec=model.codec)
     cache = ComponentCache(encoded, model.decomposition.encode)
     latents = [torch.from_numpy(cache.whole(track)) for track in cache.tracks]
-    chosen = {
-        "seconds": settings.segment_seconds,
-        "mix": data.mix,
-        "max_clips": settings.max_clips,
-        "allow_shared_midi": data.allow_shared_midi,
-    }
-    train, test = (
-        list(slakh_clips(data.root, split, model.sources, **chosen)) for split in ("train", "test")
-    )
+    train, test = (list(open_clips(config, settings, split)) for split in ("train", "test"))
     own = config.codec.options() if settings.embedding == config.codec.name else {}
     unquantised = {"bandwidth": 0.0} if settings.embedding == "encodec_24khz" else {}
     embedding = build_codec(settings.embedding, **{**own, **unquantised})
@@ -80,6 +68,7 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding)
 
 
+@torch.no_grad()
 def evaluate_generation(
     model: UCRSeparator,
     train: Sequence[Clip],
@@ -98,8 +87,8 @@ def evaluate_generation(
         model: Model with a prior, on the device to run on.
         train: Clips of the training split, the reference of the Fréchet distances.
         test: Clips of the test split, of the same length.
-        train_latents: Component latents of all training tracks, `(n_src, latent_dim, frames)`, in
-            the order of sources, for the search of copies.
+        train_latents: Component latents of all training tracks, `(n_src, latent_dim, frames)`, for
+            the search of copies.
         out_dir: Folder of the results.
         settings: Settings of the generation.
         embedding: Codec of the embeddings of the Fréchet distance.
@@ -108,7 +97,7 @@ def evaluate_generation(
         The content of `generation.json`.
 
     Raises:
-        UserError: If the model has no prior, clips are missing, or results cannot be written.
+        UserError: If clips are missing, or results cannot be written.
     """
     if not train or not test:
         raise UserError("Generation is evaluated on clips of the training and the test split.")
@@ -116,9 +105,13 @@ def evaluate_generation(
     sounds = Sounds(embedding, settings.resamples)
     for clip in tqdm(train, "training clips", disable=None):
         sounds.add("train", clip.track, parts(clip.references * level_gain(clip.mixture), model))
-    _add_floors_and_ceilings(model, test, sounds)
-    lines = pd.DataFrame(accompany(model, test, sounds, settings, folder))
+    wavs = (clip.mixture[None].to(model.device) for clip in test)
+    encoded = torch.cat([model.encode(wav).cpu() for wav in wavs])
+    _add_floors_and_ceilings(model, test, encoded, sounds)
+    lines = pd.DataFrame(accompany(model, test, encoded, sounds, settings, folder))
     generated, each = _from_nothing(model, sounds, settings, settings.steps, "generated", folder)
+    with atomic_path(folder / LINES_CSV) as temporary:
+        lines.drop(columns="example").to_csv(temporary, index=False, float_format="%.6g")
     results = {
         "protocol": {
             "sources": model.sources,
@@ -136,20 +129,18 @@ def evaluate_generation(
         "frechet": _distances(sounds, model),
         "fit": summarise_fit(lines),
         "kept_mse": float(lines["kept_mse"].max()),
-        "memorisation": _memorisation(model, test, generated, train_latents),
+        "memorisation": _memorisation(model, test, encoded, generated, train_latents),
         "seconds_each": each,
         "curve": [_curve_point(model, sounds, settings, steps) for steps in settings.curve],
         "examples": sorted(set(lines["example"]) - {""}),
         "random_examples": min(RANDOM_EXAMPLES, settings.unconditional),
     }
-    with atomic_path(folder / LINES_CSV) as temporary:
-        lines.drop(columns="example").to_csv(temporary, index=False, float_format="%.6g")
-    write_json(folder / RESULTS_JSON, results)
-    return results
+    return write_json(folder / RESULTS_JSON, results)
 
 
-@torch.no_grad()
-def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: Sounds) -> None:
+def _add_floors_and_ceilings(
+    model: UCRSeparator, test: Sequence[Clip], encoded: Tensor, sounds: Sounds
+) -> None:
     """Adds the test clips, what codec and denoiser make of them, and white noise."""
     for number, clip in enumerate(test):
         stems = clip.references * level_gain(clip.mixture)
@@ -161,10 +152,10 @@ def _add_floors_and_ceilings(model: UCRSeparator, test: Sequence[Clip], sounds: 
         rms = stems.square().mean(-1, keepdim=True).sqrt()
         sounds.add("white noise", clip.track, parts(rms * noise, model))
     for first in range(0, len(test), BATCH):
-        clips = test[first : first + BATCH]
+        clips, z = test[first : first + BATCH], encoded[first : first + BATCH]
         plan = model.generator.plan(clips[0].seconds, batch=len(clips))
-        z = torch.stack([encode_clip(model, clip) for clip in clips]).to(model.device)
-        for clip, stems in zip(clips, model.generator.render(plan, z), strict=True):
+        rendered = model.generator.render(plan, z.to(model.device))
+        for clip, stems in zip(clips, rendered, strict=True):
             sounds.add(RENDERED, clip.track, parts(stems, model))
 
 
@@ -180,10 +171,10 @@ def _from_nothing(
     latents, seconds = [], 0.0
     numbers = range(settings.unconditional)
     for first in tqdm(numbers[::BATCH], f"from nothing, {steps} steps", disable=None):
-        items, began = numbers[first : first + BATCH], time.monotonic()
+        items, seed, began = numbers[first : first + BATCH], settings.seed + first, time.monotonic()
         plan = model.generator.plan(settings.segment_seconds, batch=len(items))
-        z = model.generator.sample(plan, steps, settings.seed + first)
-        wavs = model.generator.render(plan, z, seed=settings.seed + first)
+        z = model.generator.sample(plan, steps, seed)
+        wavs = model.generator.render(plan, z, seed=seed)
         seconds += time.monotonic() - began
         latents.append(z.cpu())
         for number, stems in zip(items, wavs, strict=True):
@@ -218,12 +209,15 @@ def _distances(sounds: Sounds, model: UCRSeparator) -> list[dict[str, Any]]:
 
 
 def _memorisation(
-    model: UCRSeparator, test: Sequence[Clip], generated: Tensor, tracks: Sequence[Tensor]
+    model: UCRSeparator,
+    test: Sequence[Clip],
+    encoded: Tensor,
+    generated: Tensor,
+    tracks: Sequence[Tensor],
 ) -> dict[str, Any]:
     """Distances to the nearest training passage: of generations, and of the test set."""
     frames = min(model.prior.frames, generated.shape[-1])
     known = [standardised(model, track).flatten(0, 1) for track in tracks]
-    encoded = torch.stack([encode_clip(model, clip) for clip in test])
     seeds = [f"seed {number}" for number in range(len(generated))]
     distances, summaries = {}, {}
     for name, z, labels in (
@@ -234,7 +228,7 @@ def _memorisation(
         distances[name] = nearest_distances(queries, known).numpy()
         found = pd.Series(distances[name]).replace(np.inf, np.nan)
         lines = pd.DataFrame({"track": labels, "clip": found.index, "run": 0, "distance": found})
-        summaries[name] = summarise(lines, "distance").to_dict()
+        summaries[name] = summarise(lines, "distance")._asdict()
     return {
         "seconds": frames / model.codec.frame_rate,
         **summaries,
@@ -246,14 +240,11 @@ def nearest_distances(queries: Tensor, tracks: Iterable[Tensor]) -> Tensor:
     """Computes the distance of each passage to the most similar passage of a training track.
 
     Every position in every track is tried: the squared distances to all positions at once are a
-    cross-correlation.
-
-    Args:
-        queries: Latents `(n, channels, frames)`, standardised so that channels are comparable.
-        tracks: Latents `(channels, any frames)`; tracks shorter than a query are skipped.
+    cross-correlation. The latents are standardised, so that channels are comparable: passages
+    `(n, channels, frames)`, and tracks `(channels, any frames)`.
 
     Returns:
-        Root mean square differences `(n,)`; infinite if no track is long enough.
+        Root mean square differences `(n,)`; infinite if no track is as long as a passage.
     """
     queries = queries.double()
     energy = queries.square().sum((1, 2))[:, None]

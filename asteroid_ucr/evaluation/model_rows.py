@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -14,13 +15,13 @@ from torch import Tensor
 from asteroid_ucr.base import SeparatorModel, describe_budget
 from asteroid_ucr.baselines.demucs import load_demucs, separate_demucs
 from asteroid_ucr.baselines.neural import WaveSeparator
-from asteroid_ucr.data.clips import Clip, file_for
+from asteroid_ucr.data.clips import Clip, read_source
 from asteroid_ucr.evaluation.assignment import fit_owners
 from asteroid_ucr.evaluation.rows import Row, mask_row
 from asteroid_ucr.masking import stft, wiener_masks
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.training.baselines import BASELINES
-from asteroid_ucr.utils.audio import level_gain, read_audio
+from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
@@ -32,42 +33,27 @@ def model_rows(
     steps: Sequence[int] = (1, 25),
     seeds: Sequence[int] = (0,),
 ) -> list[Row]:
-    """Rows of one of our models, for each number of sampler steps and each seed.
+    """Rows of one of our models, for each number of sampler steps and each seed of its noise.
 
-    Args:
-        model: The model, on any device.
-        label: Name of the training run, such as "seed0".
-        steps: Numbers of sampler steps.
-        seeds: Seeds of the sampler's noise; a single step uses noise too.
-
-    Returns:
-        For each number of steps and seed, the estimates used as masks and, unless the codec
-        estimates the phase, the decoded estimates.
+    The estimates are used as masks and, unless the codec estimates the phase, also as they are. The
+    label is the name of the training run, such as "seed0".
     """
-    rows = []
-    for count in steps:
-        for seed in seeds:
-            refined, decoded = _refined_and_decoded(model, label, count, seed)
-            rows += [refined] if model.codec.has_power else [refined, decoded]
-    return rows
+    return [row for n in steps for seed in seeds for row in _sampled_rows(model, label, n, seed)]
 
 
-def _refined_and_decoded(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
+def _sampled_rows(model: UCRSeparator, label: str, steps: int, seed: int) -> list[Row]:
     counted = "1 step" if steps == 1 else f"{steps} steps"
     budget = f"; {describe_budget(model.budget)}" if model.budget else ""
     note = f"this package's model, {counted}, its estimates"
     latest: dict[str, Tensor] = {}
 
-    @torch.no_grad()
     def raw(clip: Clip) -> Tensor:
         # Sampling is slow and both rows need it, so the estimates of the latest clip are kept.
         if clip.name not in latest:
-            wav = clip.mixture[None, None].to(model.device)
             latest.clear()
-            latest[clip.name] = model(wav, steps=steps, seed=seed, refine="none")[0].cpu()
+            latest[clip.name] = model.separate(clip.mixture, steps=steps, seed=seed, refine="none")
         return latest[clip.name]
 
-    @torch.no_grad()
     def masks(clip: Clip) -> Tensor:
         if model.codec.has_power:
             wav = clip.mixture[None, None].to(model.device)
@@ -76,22 +62,13 @@ def _refined_and_decoded(model: UCRSeparator, label: str, steps: int, seed: int)
         scaled = raw(clip) * level_gain(clip.mixture)
         return wiener_masks(stft(scaled, clip.sample_rate).abs().square())
 
-    shared = {"model": label, "seed": seed, "gflops": partial(_cost, model, steps)}
-    refined = mask_row(
-        f"ours_{steps}",
-        f"Ours, {counted}",
-        "ours",
-        masks,
-        f"{note} used as masks on the mixture{budget}",
-    )
-    decoded = Row(
-        f"ours_{steps}_raw",
-        f"Ours, {counted}, raw",
-        "ours",
-        raw,
-        f"{note} decoded by the codec{budget}",
-    )
-    return [replace(row, **shared) for row in (refined, decoded)]
+    as_masks = f"{note} used as masks on the mixture{budget}"
+    rows = [mask_row(f"ours_{steps}", f"Ours, {counted}", "ours", masks, as_masks)]
+    if not model.codec.has_power:
+        decoded = f"{note} decoded by the codec{budget}"
+        rows.append(Row(f"ours_{steps}_raw", f"Ours, {counted}, raw", "ours", raw, decoded))
+    cost = partial(_cost, model, steps)
+    return [replace(row, model=label, seed=seed, gflops=cost) for row in rows]
 
 
 def _cost(model: UCRSeparator, steps: int) -> float:
@@ -104,21 +81,17 @@ def _cost(model: UCRSeparator, steps: int) -> float:
 
 
 def trained_rows(
-    paths: Sequence[str | Path], sources: Sequence[str], validation: Iterable[Clip] = ()
+    paths: Sequence[str | Path], sources: Sequence[str], validation: Sequence[Clip] = ()
 ) -> list[Row]:
-    """A row for each trained baseline; training seeds share a row's name.
+    """A row for each trained baseline, from its `best_model.pth`; seeds share a row's name.
 
-    Args:
-        paths: `best_model.pth` files that `asteroid_ucr.training.baselines` wrote.
-        sources: Sources that the models have to separate, in this order.
-        validation: Clips on which models with more outputs than sources (MixIT) get their outputs
-            assigned; the files are rewritten. Without clips, the stored assignment is used.
+    The outputs of models with more outputs than sources (MixIT) are assigned on the validation
+    clips, and the files are rewritten. Without clips, the stored assignment is used.
 
     Raises:
         UserError: If a file is not a trained baseline, or separates other sources.
     """
     rows = []
-    clips = list(validation)
     for path in paths:
         model = SeparatorModel.from_pretrained(str(path))
         kind = (model.budget or {}).get("kind")
@@ -129,11 +102,21 @@ def trained_rows(
                 f"{path} separates {', '.join(model.sources)}, not {', '.join(sources)}: "
                 "train it for these sources."
             )
-        if clips and isinstance(model, WaveSeparator) and len(model.owner) > model.n_src:
-            model.assign(fit_owners(model, clips))
+        if validation and isinstance(model, WaveSeparator) and len(model.owner) > model.n_src:
+            assign_outputs(model, validation)
             model.save(path)
         rows.append(_baseline_row(model.to(pick_device()), kind))
     return rows
+
+
+def assign_outputs(model: WaveSeparator, validation: Iterable[Clip]) -> None:
+    """Assigns each output of a network to the source that it fits best on validation clips."""
+
+    def outputs(clip: Clip) -> Tensor:
+        return model.components(clip.mixture[None, None].to(model.device))[0]
+
+    candidates = product(range(model.n_src), repeat=len(model.owner))
+    model.assign(fit_owners(validation, outputs, candidates)[0])
 
 
 def _baseline_row(model: SeparatorModel, kind: str) -> Row:
@@ -143,12 +126,8 @@ def _baseline_row(model: SeparatorModel, kind: str) -> Row:
     named = {"name": kind, "label": baseline.label, "group": baseline.group, "note": note}
     if isinstance(model, UCRSeparator):
         return replace(model_rows(model, seed, steps=[1])[0], **named)
-
-    def separate(clip: Clip) -> Tensor:
-        return model(clip.mixture[None, None].to(model.device))[0].cpu()
-
     cost = partial(gflop_per_second, model, int(model.sample_rate))
-    return Row(**named, separate=separate, model=seed, gflops=cost)
+    return Row(**named, separate=lambda c: model.separate(c.mixture), model=seed, gflops=cost)
 
 
 def demucs_row(name: str, sources: Sequence[str]) -> Row:
@@ -170,20 +149,18 @@ def demucs_row(name: str, sources: Sequence[str]) -> Row:
     )
 
 
-def file_rows(suffix: str = "_paper", label: str = "Paper") -> list[Row]:
+def file_rows(suffix: str) -> list[Row]:
     """Rows of another system's estimates, stored beside the clips as `CLIP/SOURCE{suffix}.wav`.
 
-    Args:
-        suffix: Text that follows the source's name.
-        label: Name of the system, for the tables.
-
-    Returns:
-        Two rows: the files as they are, and their spectrograms as Wiener masks on the mixture.
+    One row is the files as they are, the other their spectrograms as Wiener masks on the mixture.
     """
     name = suffix.strip("_-. ") or "files"
+    label = name.capitalize()
 
     def read(clip: Clip) -> Tensor:
-        return torch.stack([_read(source + suffix, clip) for source in clip.sources])
+        length = clip.mixture.shape[-1]
+        wavs = (read_source(clip.folder, s + suffix, clip.sample_rate) for s in clip.sources)
+        return torch.stack([F.pad(w[:length], (0, max(0, length - len(w)))) for w in wavs])
 
     def masks(clip: Clip) -> Tensor:
         return wiener_masks(stft(read(clip), clip.sample_rate).abs().square())
@@ -193,12 +170,3 @@ def file_rows(suffix: str = "_paper", label: str = "Paper") -> list[Row]:
         Row(name, label, "published", read, note=f"the files SOURCE{suffix}, as they are"),
         mask_row(f"{name}_wiener", f"{label}, as masks", "published", masks, note),
     ]
-
-
-def _read(name: str, clip: Clip) -> Tensor:
-    path = None if clip.folder is None else file_for(clip.folder, name)
-    if path is None:
-        raise UserError(f"{clip.name} has no {name}.wav: add it, or choose another suffix.")
-    wav = read_audio(path, sample_rate=clip.sample_rate, mono=True)[0][0]
-    length = clip.mixture.shape[-1]
-    return F.pad(wav[:length], (0, max(0, length - len(wav))))

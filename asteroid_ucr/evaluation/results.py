@@ -16,12 +16,7 @@ _PACKAGES = ("asteroid-ucr", "asteroid", "torch", "fast_bss_eval", "museval", "l
 
 
 def aggregate(lines: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Aggregates lines into one entry per row name.
-
-    Args:
-        lines: The lines of `all_metrics.csv`, with empty texts where there is no model or error.
-        rows: Properties of each row: `name`, `label`, `group`, `note` and `gflops`, in the order of
-            the table.
+    """Aggregates the lines of `all_metrics.csv` into one entry for each of the named rows.
 
     Returns:
         Each row with `scores[reference][source or "all"][score]` as a `Summary` dictionary,
@@ -34,57 +29,47 @@ def aggregate(lines: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> list[di
         part = lines[lines["row"] == row["name"]]
         true = part[part["reference"] == "true"]
         failed = part[part["error"] != ""]
+        runs = [
+            {
+                "model": model,
+                "seed": int(seed),
+                "si_sdr": summarise(run, "si_sdr").mean,
+                "frequency_r2": run["frequency_r2"].mean(),
+            }
+            for (model, seed), run in true.groupby(["model", "seed"])
+        ]
         entries.append(
             {
                 **row,
-                "scores": {
-                    str(kind): _by_source(of_kind) for kind, of_kind in part.groupby("reference")
-                },
-                "frequency_r2": {
-                    str(source): _number(values.mean())
-                    for source, values in true.groupby("source", sort=False)["frequency_r2"]
-                },
-                "runs": [
-                    {
-                        "model": str(model),
-                        "seed": int(seed),
-                        "si_sdr": _number(summarise(run, "si_sdr").mean),
-                        "frequency_r2": _number(run["frequency_r2"].mean()),
-                    }
-                    for (model, seed), run in true.groupby(["model", "seed"])
-                ],
-                "failures": int(failed.groupby(["run", "clip"]).ngroups),
+                "scores": {kind: _by_source(some) for kind, some in part.groupby("reference")},
+                "frequency_r2": dict(true.groupby("source", sort=False)["frequency_r2"].mean()),
+                "runs": runs,
+                "failures": failed.groupby(["run", "clip"]).ngroups,
                 "errors": sorted(set(failed["error"]))[:5],
-                "seconds_per_clip": _number(true["seconds"].mean()),
+                "seconds_per_clip": true["seconds"].mean(),
             }
         )
     return entries
 
 
 def _by_source(lines: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    groups = [("all", lines), *lines.groupby("source", sort=False)]
     return {
-        str(source): {name: summarise(part, name).to_dict() for name in SCORES}
-        for source, part in groups
+        source: {name: summarise(part, name)._asdict() for name in SCORES}
+        for source, part in [("all", lines), *lines.groupby("source", sort=False)]
     }
-
-
-def _number(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
 
 
 def describe(
     lines: pd.DataFrame, clips: Sequence[Mapping[str, Any]], **options: Any
 ) -> dict[str, Any]:
-    """Describes the protocol of a run: the clips, the method and the versions.
+    """Describes the protocol of a run: the clips, the method, the versions and the options.
 
-    Args:
-        lines: The lines of scores.
-        clips: `name`, `track`, `seconds`, `mix`, `sample_rate` and `sources` of every clip.
-        **options: Further entries, such as steps and seeds.
+    Every clip has `name`, `track`, `seconds`, `mix`, `sample_rate` and `sources`.
     """
     one = lines[(lines["row"] == lines["row"].iloc[0]) & (lines["reference"] == "true")]
     one = one.drop_duplicates(["clip", "source"])
+    one = one.assign(scored=~(one["silent"] | one["alone"]))
+    clips_with = one.groupby("clip")[["silent", "scored"]].any().sum()
     seconds = [clip["seconds"] for clip in clips]
     return {
         "sources": list(clips[0]["sources"]),
@@ -95,13 +80,10 @@ def describe(
         "clips": len(clips),
         "tracks": len({clip["track"] for clip in clips}),
         "silence_dbfs": SILENCE_DBFS,
-        "silent_references": {
-            str(source): int(part["silent"].sum())
-            for source, part in one.groupby("source", sort=False)
-        },
-        "clips_with_silence": int(one.groupby("clip")["silent"].any().sum()),
-        "clips_scored": int((~(one["silent"] | one["alone"])).groupby(one["clip"]).any().sum()),
-        "failures": int(lines[lines["error"] != ""].groupby(["row", "clip"]).ngroups),
+        "silent_references": one.groupby("source", sort=False)["silent"].sum().to_dict(),
+        "clips_with_silence": int(clips_with["silent"]),
+        "clips_scored": int(clips_with["scored"]),
+        "failures": lines[lines["error"] != ""].groupby(["row", "clip"]).ngroups,
         "intervals": INTERVAL_METHOD,
         "bss_eval": f"v4, {BSS_SECONDS:g} s windows, {BSS_HOP:g} s hop, median over windows",
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in _PACKAGES},

@@ -16,7 +16,6 @@ from asteroid_ucr.codecs import Codec
 from asteroid_ucr.data.clips import Clip
 from asteroid_ucr.masking import apply_masks, stft, wiener_masks
 from asteroid_ucr.utils.audio import level_gain
-from asteroid_ucr.utils.errors import UserError
 
 # Groups of rows and their titles, in the order of the tables.
 GROUPS = {
@@ -30,35 +29,6 @@ GROUPS = {
 }
 
 _SHARED = "to drums (else to the first source), the rest shared by the others"
-# Name, label, function to masks and note of the classical methods that give masks.
-_CLASSICAL = (
-    (
-        "repet_sim",
-        "REPET-SIM",
-        classical.repet_sim_masks,
-        f"median over similar frames: the difference from it goes {_SHARED}",
-    ),
-    (
-        "ft2d",
-        "FT2D",
-        classical.ft2d_masks,
-        f"peaks of the 2-D Fourier transform of the spectrogram: the rest goes {_SHARED}",
-    ),
-    (
-        "rpca",
-        "rPCA",
-        classical.rpca_masks,
-        f"robust PCA of the spectrogram: the sparse part goes {_SHARED}",
-    ),
-    (
-        "nmf",
-        "NMF, clustered",
-        nmf_masks,
-        "NMF components, clustered by the flatness of their spectra and the sustain of their "
-        "gains: the flattest cluster goes to drums (else to the first source), the lowest one to "
-        "bass, the rest shared by the others",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -75,8 +45,7 @@ class Row:
         model: Label of the trained model, empty for fixed methods. Rows of one name with different
             models (training seeds) are one line of the table.
         seed: Seed of the sampler.
-        gflops: Counts the arithmetic of a neural row for a second of audio, in GFLOP
-            (`asteroid_ucr.utils.flops`).
+        gflops: Counts the arithmetic of a neural row for a second of audio, in GFLOP.
         masks: Clip to soft masks `(n_src, freq, frames)` on the mask grid, for rows with masks.
     """
 
@@ -96,9 +65,8 @@ class Row:
 
     def about(self) -> dict[str, Any]:
         """The properties of the row that the results contain besides its scores."""
-        names = ("name", "label", "group", "note")
-        gflops = None if self.gflops is None else self.gflops()
-        return {name: getattr(self, name) for name in names} | {"gflops": gflops}
+        about = {name: getattr(self, name) for name in ("name", "label", "group", "note")}
+        return about | {"gflops": None if self.gflops is None else self.gflops()}
 
 
 def masked(clip: Clip, masks: Tensor) -> Tensor:
@@ -110,126 +78,117 @@ def mask_row(
     name: str, label: str, group: str, masks: Callable[[Clip], Tensor], note: str = ""
 ) -> Row:
     """A row whose estimates are soft masks applied to the mixture."""
-    return Row(name, label, group, lambda c: masked(c, masks(c)), note=note, masks=masks)
+    return Row(name, label, group, lambda clip: masked(clip, masks(clip)), note, masks=masks)
 
 
-def fixed_rows(validation: Sequence[Clip], codec: Codec | None) -> tuple[list[Row], list[Row]]:
-    """The rows of every evaluation that do not need a trained model.
+def floor_rows(validation: Iterable[Clip]) -> list[Row]:
+    """The mixture and, where there are validation clips, the static equaliser.
 
-    Args:
-        validation: Clips that the static equaliser is fitted on; without clips it is left out.
-        codec: Codec of the ceilings that use true latents; None leaves them out.
-
-    Returns:
-        Floors and classical methods, which come before the trained models in the tables, and
-        ceilings, which come after them.
+    The mixture is divided by the number of sources, on which SDR and ISR of BSS-eval depend. The
+    equaliser is fitted with labels: each source's share of the energy of the validation clips at
+    each frequency. It is the best possible band split (the Wiener filter of stationary sources), so
+    a separator that does not exceed it has learnt only a band split.
     """
-    floors = [mixture_row(), *([static_eq_row(validation)] if validation else [])]
-    ceilings = [oracle_wiener_row()]
-    if codec is not None:
-        ceilings += [oracle_codec_mask_row(codec), codec_roundtrip_row(codec)]
-    return [*floors, *classical_rows()], ceilings
-
-
-def mixture_row() -> Row:
-    """The mixture, divided by the number of sources, as the estimate of each source.
-
-    Scale-invariant scores do not depend on the division, but SDR and ISR of BSS-eval do.
-    """
-    return Row(
+    mixture = Row(
         "mixture",
         "Mixture",
         "floor",
         lambda clip: clip.mixture.expand_as(clip.references) / len(clip.sources),
-        note="the mixture itself as the estimate of every source",
+        "the mixture itself as the estimate of every source",
     )
-
-
-def static_eq_row(validation: Iterable[Clip]) -> Row:
-    """One fixed filter per source: its share of the energy of validation clips at each frequency.
-
-    It is the best possible band split (the Wiener filter of stationary sources) and is fitted with
-    labels. A separator that does not exceed it has learnt only a band split.
-
-    Raises:
-        UserError: If there are no validation clips.
-    """
     spectra = [_power(clip).mean(-1) for clip in validation]
     if not spectra:
-        raise UserError("The static equaliser needs validation clips: give some.")
-    masks = wiener_masks(torch.stack(spectra).sum(0)[..., None])
-    return mask_row(
+        return [mixture]
+    gains = wiener_masks(torch.stack(spectra).sum(0)[..., None])
+    equaliser = mask_row(
         "static_eq",
         "Static EQ",
         "floor",
-        lambda clip: masks.expand(-1, -1, stft(clip.mixture, clip.sample_rate).shape[-1]),
-        note="one gain per frequency and source, fitted with labels on validation: a band split",
+        lambda clip: gains.expand(-1, -1, stft(clip.mixture, clip.sample_rate).shape[-1]),
+        "one gain per frequency and source, fitted with labels on validation: a band split",
     )
+    return [mixture, equaliser]
 
 
 def classical_rows() -> list[Row]:
-    """HPSS, and the methods of `asteroid_ucr.baselines` that give masks."""
-    note = f"median filtering: the percussive part goes {_SHARED}"
-    hpss = Row("hpss", "HPSS", "classical", _on_clip(classical.separate_hpss), note)
-    return [hpss, *(mask_row(n, t, "classical", _on_clip(m), note) for n, t, m, note in _CLASSICAL)]
+    """The methods without training of `asteroid_ucr.baselines`."""
+
+    def on_clip(method: Callable[[Tensor, int, Sequence[str]], Tensor]) -> Callable[[Clip], Tensor]:
+        return lambda clip: method(clip.mixture, clip.sample_rate, clip.sources)
+
+    hpss = f"median filtering: the percussive part goes {_SHARED}"
+    repet = f"median over similar frames: the difference from it goes {_SHARED}"
+    ft2d = f"peaks of the 2-D Fourier transform of the spectrogram: the rest goes {_SHARED}"
+    rpca = f"robust PCA of the spectrogram: the sparse part goes {_SHARED}"
+    nmf = (
+        "NMF components, clustered by the flatness of their spectra and the sustain of their "
+        "gains: the flattest cluster goes to drums (else to the first source), the lowest one to "
+        "bass, the rest shared by the others"
+    )
+    methods = (
+        ("repet_sim", "REPET-SIM", classical.repet_sim_masks, repet),
+        ("ft2d", "FT2D", classical.ft2d_masks, ft2d),
+        ("rpca", "rPCA", classical.rpca_masks, rpca),
+        ("nmf", "NMF, clustered", nmf_masks, nmf),
+    )
+    return [
+        Row("hpss", "HPSS", "classical", on_clip(classical.separate_hpss), hpss),
+        *(mask_row(name, label, "classical", on_clip(f), note) for name, label, f, note in methods),
+    ]
 
 
-def oracle_wiener_row() -> Row:
-    """Wiener masks of the true sources on the mixture: the ceiling of soft masks."""
-    return mask_row(
+def ceiling_rows(codec: Codec | None) -> list[Row]:
+    """What the true sources allow: Wiener masks of them and, with a codec, of its latents.
+
+    The round trip of the true sources through the codec is the ceiling of unrefined estimates.
+    """
+    oracle = mask_row(
         "oracle_wiener",
         "Oracle mask",
         "ceiling",
         lambda clip: wiener_masks(_power(clip)),
-        note="Wiener masks from the spectrograms of the true sources: the limit of such masks",
+        "Wiener masks from the spectrograms of the true sources: the limit of such masks",
     )
-
-
-def oracle_codec_mask_row(codec: Codec) -> Row:
-    """Masks from the spectrograms of the true sources that the codec represents."""
+    if codec is None:
+        return [oracle]
 
     def masks(clip: Clip) -> Tensor:
-        latents = _encode(codec, clip.references * level_gain(clip.mixture))
+        latents, _ = _encode(clip, codec)
         return wiener_masks(codec.spectrogram(latents, clip.mixture.shape[-1])).cpu()
 
-    return mask_row(
-        "oracle_codec_mask",
-        f"Oracle mask through {codec.name}",
-        "ceiling",
-        masks,
-        note="masks from codec latents of the true sources: the limit of perfect latents, refined",
-    )
+    phase = "; the decoder estimates the phase, so only LSD is meaningful"
+    return [
+        oracle,
+        mask_row(
+            "oracle_codec_mask",
+            f"Oracle mask through {codec.name}",
+            "ceiling",
+            masks,
+            "masks from codec latents of the true sources: the limit of perfect latents, refined",
+        ),
+        Row(
+            "codec_roundtrip",
+            f"{codec.name} round trip",
+            "ceiling",
+            lambda clip: codec_roundtrip(clip, codec),
+            "the true sources, encoded and decoded: the ceiling of perfect latents, unrefined"
+            + phase * codec.has_power,
+        ),
+    ]
 
 
 def codec_roundtrip(clip: Clip, codec: Codec) -> Tensor:
     """The true sources, encoded and decoded at the level a model would see: `(n_src, time)`."""
-    gain = level_gain(clip.mixture)
-    latents = _encode(codec, clip.references * gain)
+    latents, gain = _encode(clip, codec)
     return codec.decode(latents, clip.references.shape[-1])[:, 0].cpu() / gain
 
 
-def codec_roundtrip_row(codec: Codec) -> Row:
-    """The true sources through the codec: the ceiling of unrefined estimates."""
-    return Row(
-        "codec_roundtrip",
-        f"{codec.name} round trip",
-        "ceiling",
-        lambda clip: codec_roundtrip(clip, codec),
-        note="the true sources, encoded and decoded: the ceiling of perfect latents, unrefined"
-        + ("; the decoder estimates the phase, so only LSD is meaningful" * codec.has_power),
-    )
-
-
-def _on_clip(method: Callable[[Tensor, int, Sequence[str]], Tensor]) -> Callable[[Clip], Tensor]:
-    return lambda clip: method(clip.mixture, clip.sample_rate, clip.sources)
-
-
-def _encode(codec: Codec, wavs: Tensor) -> Tensor:
-    """Latents of `(n_src, time)`, on the codec's device."""
+def _encode(clip: Clip, codec: Codec) -> tuple[Tensor, Tensor]:
+    """Latents of the true sources, scaled to the level a model would see, and that gain `(1,)`."""
+    gain = level_gain(clip.mixture)
     device = next(chain(codec.parameters(), codec.buffers()), torch.empty(0)).device
-    return codec.encode(wavs[:, None].to(device))
+    return codec.encode((clip.references * gain)[:, None].to(device)), gain
 
 
-@torch.no_grad()
 def _power(clip: Clip) -> Tensor:
     return stft(clip.references, clip.sample_rate).abs().square()

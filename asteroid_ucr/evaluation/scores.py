@@ -1,7 +1,7 @@
 """Scores of one clip's estimates against its references.
 
-Every score is in dB, one per source. The scores of a reference that is silent, or that sounds alone
-and so does not need separation, are NaN.
+Every score is in dB, one per source. A reference that is silent has no scores, and neither has one
+that sounds alone, because it needs no separation: their scores are NaN.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from pathlib import Path
 from types import ModuleType
 
 import fast_bss_eval
-import numpy as np
 import torch
 from torch import Tensor
 
 from asteroid_ucr.masking import MASK_RATE, stft
 
-# RMS level below the noise floor of 16-bit music, and above dither and codec hiss.
+# An RMS level below the noise floor of 16-bit music, and above dither and codec hiss.
 SILENCE_DBFS = -60.0
-# Scores are limited to ±100 dB, since an infinite score would make every mean infinite.
+# Scores are limited to ±100 dB, because an infinite score would make every mean infinite.
 LIMIT_DB = 100.0
 LSD_RANGE_DB = 80.0
 BSS_SECONDS, BSS_HOP = 3.5, 1.5
@@ -36,29 +35,28 @@ def level_dbfs(wav: Tensor) -> Tensor:
     return 10 * torch.log10(wav.double().square().mean(-1).clamp(min=1e-20))
 
 
-def silent(references: Tensor, threshold: float = SILENCE_DBFS) -> Tensor:
-    """Whether each reference `(..., time)` has an RMS level below `threshold` dBFS."""
-    return level_dbfs(references) < threshold
+def silent(references: Tensor) -> Tensor:
+    """Whether each reference `(..., time)` has an RMS level below −60 dBFS."""
+    return level_dbfs(references) < SILENCE_DBFS
 
 
-def scorable(references: Tensor, threshold: float = SILENCE_DBFS) -> Tensor:
+def scorable(references: Tensor) -> Tensor:
     """Whether each reference `(n_src, time)` sounds together with another one."""
-    active = ~silent(references, threshold)
+    active = ~silent(references)
     return active & (active.sum() > 1)
 
 
 def si_scores(references: Tensor, estimates: Tensor) -> dict[str, Tensor]:
-    """Computes scale-invariant SDR, SIR and SAR (Le Roux et al. 2019) with `fast_bss_eval`.
+    """Scale-invariant SDR, SIR and SAR (Le Roux et al. 2019) with `fast_bss_eval`.
 
-    The means of the signals are not removed, as in the published results on Slakh. An estimate of
-    zeros scores −100 dB, the lower limit.
+    The means of the signals are not removed, as in the published results on Slakh.
 
     Args:
         references: True sources `(n_src, time)`, none of them silent.
-        estimates: Estimates `(n_src, time)`; estimate k belongs to reference k.
+        estimates: Their estimates `(n_src, time)`; zeros score −100 dB.
 
     Returns:
-        `si_sdr`, `si_sir` and `si_sar`, `(n_src,)` each, in dB, within ±100.
+        `si_sdr`, `si_sir` and `si_sar`, `(n_src,)` each, within ±100 dB.
     """
     # In float32, rounding of the projections would limit scores to about 70 dB.
     values = fast_bss_eval.si_bss_eval_sources(
@@ -68,12 +66,7 @@ def si_scores(references: Tensor, estimates: Tensor) -> dict[str, Tensor]:
 
 
 def si_sdr_matrix(references: Tensor, estimates: Tensor) -> Tensor:
-    """Scale-invariant SDR of every pair, `(n_ref, n_est)` in dB, within ±100.
-
-    Args:
-        references: True sources `(n_ref, time)`.
-        estimates: Estimates `(n_est, time)`.
-    """
+    """SI-SDR `(n_ref, n_est)` in dB of every pair of references and estimates, within ±100."""
     # The function `fast_bss_eval.si_sdr` would search for the best permutation.
     return -fast_bss_eval.si_sdr_loss(
         estimates.double(), references.double(), pairwise=True, clamp_db=LIMIT_DB
@@ -90,36 +83,33 @@ def permuted_si_sdr(references: Tensor, estimates: Tensor) -> Tensor:
 
 @cache
 def _museval_metrics() -> ModuleType:
-    """Loads the file `metrics.py` of museval without importing the package.
+    """Loads the file `metrics.py` of museval, which needs only numpy and scipy.
 
-    The package imports stempeg, which fails unless ffmpeg and ffprobe are installed. The metrics
-    need neither: they are one file that uses numpy and scipy only.
+    The package itself imports stempeg, which fails unless ffmpeg and ffprobe are installed.
     """
     package = importlib.util.find_spec("museval")
-    if package is None or not package.submodule_search_locations:
+    if package is None or package.origin is None:
         raise ImportError("museval is not installed: pip install museval.")
-    path = Path(next(iter(package.submodule_search_locations))) / "metrics.py"
+    path = Path(package.origin).with_name("metrics.py")
     spec = importlib.util.spec_from_file_location("_museval_metrics", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be loaded: reinstall museval.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def bss_scores(references: Tensor, estimates: Tensor, sample_rate: int) -> dict[str, Tensor]:
-    """Computes SDR, ISR, SIR and SAR of BSS-eval v4 (Stöter et al. 2018) with museval.
+    """SDR, ISR, SIR and SAR of BSS-eval v4 (Stöter et al. 2018) with museval.
 
-    Windows have 3.5 s, every 1.5 s; distortion filters of 512 taps are fitted to the whole clip. A
-    score is the median over the windows in which no signal is all zero.
+    The distortion filters have 512 taps and are fitted to the whole clip. A score is the median
+    over windows of 3.5 s, 1.5 s apart; windows in which a signal is all zero do not count.
 
     Args:
-        references: True sources `(n_src, time)`, none of them silent.
-        estimates: Estimates `(n_src, time)`, none of them all zero.
+        references: True sources `(n_src, time)`.
+        estimates: Their estimates `(n_src, time)`.
         sample_rate: Sample rate in Hz.
 
     Returns:
-        `sdr`, `isr`, `sir` and `sar`, `(n_src,)` each, in dB, within ±100.
+        `sdr`, `isr`, `sir` and `sar`, `(n_src,)` each, within ±100 dB.
 
     Raises:
         ValueError: If a signal is all zero.
@@ -130,34 +120,23 @@ def bss_scores(references: Tensor, estimates: Tensor, sample_rate: int) -> dict[
         window=round(BSS_SECONDS * sample_rate),
         hop=round(BSS_HOP * sample_rate),
     )
-    scores = {}
-    for name, windows in zip(BSS_SCORES, values, strict=True):
-        windows = np.clip(windows, -LIMIT_DB, LIMIT_DB)
-        scored = ~np.isnan(windows).all(-1)
-        median = np.full(len(windows), np.nan)
-        median[scored] = np.nanmedian(windows[scored], axis=-1)
-        scores[name] = torch.from_numpy(median)
-    return scores
+    # The function `torch.nanmedian` would take the lower of two middle values.
+    return {
+        name: torch.from_numpy(windows).clamp(-LIMIT_DB, LIMIT_DB).nanquantile(0.5, dim=-1)
+        for name, windows in zip(BSS_SCORES, values, strict=True)
+    }
 
 
 def log_spectral_distance(
     references: Tensor, estimates: Tensor, sample_rate: int = MASK_RATE
 ) -> Tensor:
-    """Computes the log-spectral distance in dB.
+    """Log-spectral distance `(n_src,)` in dB of estimates to references, `(n_src, time)` each.
 
     The distance of a frame is the root mean square over frequency of the difference between the two
     log power spectra, 10·log10(P + floor); the result is the mean over frames. The spectra are
     those of the mask grid (85 ms Hann windows every 13 ms). The floor lies 80 dB below the loudest
     bin of the reference, so that inaudible differences do not count. The estimate is first scaled
     to the energy of the reference, so that the distance does not depend on its gain.
-
-    Args:
-        references: True sources `(n_src, time)`, not silent.
-        estimates: Estimates `(n_src, time)`.
-        sample_rate: Sample rate in Hz.
-
-    Returns:
-        `(n_src,)`, zero for estimates proportional to their references.
     """
     power = [stft(wav.double(), sample_rate).abs().square() for wav in (references, estimates)]
     energy = [p.sum((-2, -1), keepdim=True) for p in power]
@@ -179,16 +158,16 @@ def score_clip(
 
     Args:
         references: True sources `(n_src, time)`.
-        estimates: Estimates `(n_src, time)`; estimate k belongs to reference k.
-        mixture: Mixture `(time,)`, for the improvement over it.
+        estimates: Their estimates `(n_src, time)`.
+        mixture: Mixture `(time,)`, over which SI-SDRi measures the improvement.
         sample_rate: Sample rate in Hz.
         active: Which references are not silent, `(n_src,)`; by default those above −60 dBFS.
         bss_eval: Whether to compute the scores of museval too, which take most of the time.
 
     Returns:
         A float64 tensor `(n_src,)` for every name of `SCORES`. Scores of references that are silent
-        or sound alone are NaN. `residue_dbfs` is the level of the estimate of a silent reference,
-        and NaN for the others.
+        or sound alone are NaN. Only references that are silent have a `residue_dbfs`, the level of
+        their estimate.
 
     Raises:
         ValueError: If shapes differ, or an estimate is not finite.

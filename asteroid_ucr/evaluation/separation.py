@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed, parallel_config
@@ -18,11 +17,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from asteroid_ucr.codecs import Codec
-from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.evaluation.assignment import Assignment, fit_assignment
+from asteroid_ucr.config import EvaluationConfig, GenerationConfig, RecipeConfig
+from asteroid_ucr.data.clips import Clip, slakh_clips
+from asteroid_ucr.evaluation.assignment import fit_owners
 from asteroid_ucr.evaluation.model_rows import model_rows
 from asteroid_ucr.evaluation.results import aggregate, describe
-from asteroid_ucr.evaluation.rows import Row, codec_roundtrip, fixed_rows, masked
+from asteroid_ucr.evaluation.rows import (
+    Row,
+    ceiling_rows,
+    classical_rows,
+    codec_roundtrip,
+    floor_rows,
+    masked,
+)
 from asteroid_ucr.evaluation.scores import SCORES, score_clip, silent
 from asteroid_ucr.masking import MASK_RATE, frequency_share, stft
 from asteroid_ucr.separator import UCRSeparator
@@ -33,19 +40,33 @@ from asteroid_ucr.utils.errors import UserError
 METRICS_CSV, METRICS_JSON, EXAMPLES = "all_metrics.csv", "final_metrics.json", "examples"
 
 
+def open_clips(
+    config: RecipeConfig,
+    settings: EvaluationConfig | GenerationConfig,
+    split: str,
+    stems: bool = True,
+) -> Iterator[Clip]:
+    """The clips of a split to evaluate on; see `slakh_clips`."""
+    return slakh_clips(
+        config.data.root,
+        split,
+        config.data.sources,
+        settings.segment_seconds,
+        config.data.mix,
+        settings.max_clips,
+        config.data.allow_shared_midi,
+        stems=stems,
+    )
+
+
 def assign_runs(
     exp_dir: str | Path, runs: Sequence[str], validation: Sequence[Clip], **options: Any
 ) -> dict[str, UCRSeparator]:
     """Fits the assignment of components to sources for training runs, and chooses the best run.
 
-    Each run's `best_model.pth` is rewritten with the assignment in its weights. The run with the
-    highest validation SI-SDR is copied to `exp_dir/best_model.pth`.
-
-    Args:
-        exp_dir: Folder of the experiment, which holds the runs' folders.
-        runs: Names of their folders.
-        validation: Validation clips with the sources of the models.
-        **options: Arguments for `UCRSeparator.from_pretrained`, such as `codec_dir`.
+    Each run's `exp_dir/RUN/best_model.pth` is rewritten with the assignment in its weights. The run
+    with the highest validation SI-SDR is copied to `exp_dir/best_model.pth`. The `options` are
+    arguments for `UCRSeparator.from_pretrained`, such as `codec_dir`.
 
     Returns:
         The models, by run.
@@ -58,7 +79,7 @@ def assign_runs(
         path = Path(exp_dir) / run / "best_model.pth"
         model = models[run] = UCRSeparator.from_pretrained(path.parent, **options)
         _check_sources(run, model, validation[0])
-        scores[run] = assign_components(model, validation).score
+        _, scores[run] = assign_components(model, validation)
         model.save(path)
     best = max(scores, key=scores.__getitem__)
     with atomic_path(Path(exp_dir) / "best_model.pth") as temporary:
@@ -66,16 +87,17 @@ def assign_runs(
     return models
 
 
-def assign_components(model: UCRSeparator, validation: Iterable[Clip]) -> Assignment:
+def assign_components(model: UCRSeparator, validation: Iterable[Clip]) -> tuple[list[int], float]:
     """Fits a model's assignment of components to sources and stores it in the model's weights.
 
-    Args:
-        model: The model, which is changed.
-        validation: Clips with the sources of the model.
+    Returns:
+        The component of each source, and the mean SI-SDR on the validation clips in dB.
     """
-    assignment = fit_assignment(validation, model_rows(model, steps=[1])[0].separate)
-    model.assign(assignment.order)
-    return assignment
+    row = model_rows(model, steps=[1])[0]
+    owner, score = fit_owners(validation, row.separate, permutations(range(model.n_src)))
+    order = [owner.index(k) for k in range(model.n_src)]
+    model.assign(order)
+    return order, score
 
 
 def evaluate(
@@ -87,7 +109,6 @@ def evaluate(
     seeds: Sequence[int] = (0,),
     bss_eval: bool = True,
     examples: int = 4,
-    workers: int = -1,
     extra_rows: Sequence[Row] = (),
 ) -> dict[str, Any]:
     """Evaluates by the protocol of the documentation, and writes the results.
@@ -98,17 +119,15 @@ def evaluate(
     true sources and, unless the codec makes the phase up, against codec-decoded ones.
 
     Args:
-        models: Models by the label of their training run. All are rows of one name, with the
-            spread over runs. May be empty.
+        models: Models, or none, by the label of their training run. They share their rows.
         clips: Clips to score, at 24 kHz, read one at a time.
-        validation: Clips on which the static equaliser is fitted.
+        validation: Clips on which the static equaliser is fitted; it is left out without any.
         out_dir: Folder of the results.
         steps: Numbers of sampler steps.
         seeds: Seeds of the sampler.
         bss_eval: Whether to compute museval's scores too, which take most of the time.
         examples: Number of clips to write as audio: of distinct tracks, the first clip of each in
             which all sources sound.
-        workers: Number of scoring processes; −1 takes one per core, 1 scores in this process.
         extra_rows: Further rows, such as other separators.
 
     Returns:
@@ -117,16 +136,15 @@ def evaluate(
     Raises:
         UserError: If there are no clips, they do not fit the models, or results cannot be written.
     """
-    validation = list(validation)
+    validation, folder = list(validation), make_folder(out_dir)
     codec = next((model.codec for model in models.values()), None)
-    before, after = fixed_rows(validation, codec)
     ours = [row for label, m in models.items() for row in model_rows(m, label, steps, seeds)]
-    rows = [*before, *extra_rows, *ours, *after]
-    folder = make_folder(out_dir)
-    writer = _ExampleWriter(folder / EXAMPLES, examples)
+    before = [*floor_rows(validation), *classical_rows()]
+    rows = [*before, *extra_rows, *ours, *ceiling_rows(codec)]
     seen: list[dict[str, Any]] = []
+    written: dict[str, dict[str, Any]] = {}  # Examples by track.
 
-    def noted() -> Iterator[Clip]:
+    def checked() -> Iterator[Clip]:
         for clip in tqdm(clips, "clips", disable=None):
             if clip.sample_rate != MASK_RATE:
                 raise UserError(
@@ -138,29 +156,29 @@ def evaluate(
             seen.append({field: getattr(clip, field) for field in fields})
             yield clip
 
+    def write_example(clip: Clip, estimates: Sequence[Estimates]) -> None:
+        new = len(written) < examples and clip.track not in written
+        if new and not silent(clip.references).any():
+            written[clip.track] = _write_example(folder / EXAMPLES / clip.name, clip, estimates)
+
     decoded = codec if codec is not None and not codec.has_power else None
-    lines = score_rows(rows, noted(), decoded, bss_eval, workers, writer)
-    if lines.empty:
-        raise UserError("There are no clips to evaluate: name a folder or split that has some.")
-    named = {row.name: row for row in reversed(rows)}  # the first row of each name
-    results = {
-        "protocol": describe(
-            lines,
-            seen,
-            permutation="fixed, as stored",
-            validation_clips=len(validation),
-            models=list(models),
-            steps=list(steps),
-            seeds=list(seeds),
-            codec=None if codec is None else codec.name,
-        ),
-        "rows": aggregate(lines, [named[name].about() for name in lines["row"].unique()]),
-        "examples": writer.written,
-    }
+    lines = score_rows(rows, checked(), decoded, bss_eval, write_example)
+    named = {row.name: row for row in reversed(rows)}  # The first row of each name.
+    protocol = describe(
+        lines,
+        seen,
+        permutation="fixed, as stored",
+        validation_clips=len(validation),
+        models=list(models),
+        steps=list(steps),
+        seeds=list(seeds),
+        codec=None if codec is None else codec.name,
+    )
+    entries = aggregate(lines, [named[name].about() for name in lines["row"].unique()])
     with atomic_path(folder / METRICS_CSV) as temporary:
         lines.to_csv(temporary, index=False, float_format="%.6g")
-    write_json(folder / METRICS_JSON, results)
-    return results
+    results = {"protocol": protocol, "rows": entries, "examples": list(written.values())}
+    return write_json(folder / METRICS_JSON, results)
 
 
 def _check_sources(label: str, model: UCRSeparator, clip: Clip) -> None:
@@ -171,15 +189,14 @@ def _check_sources(label: str, model: UCRSeparator, clip: Clip) -> None:
         )
 
 
-@dataclass
-class Estimates:
+class Estimates(NamedTuple):
     """The estimates of a row for a clip, or the error that it raised."""
 
     row: Row
     wavs: Tensor | None  # The estimates `(n_src, time)`; None after an error.
     share: Tensor  # R² of the masks, `(n_src,)`; NaN for rows without masks.
     seconds: float  # Duration of the separation.
-    error: str = ""
+    error: str
 
 
 @torch.no_grad()
@@ -199,7 +216,7 @@ def run_row(row: Row, clip: Clip) -> Estimates:
             raise ValueError(f"estimates are {found}, references {tuple(clip.references.shape)}")
     except Exception as raised:  # Any exception of a separator is the result of this clip.
         error = f"{type(raised).__name__}: {raised}"
-    return Estimates(row, wavs, share, time.perf_counter() - start, error)
+    return Estimates(row, wavs, share.double(), time.perf_counter() - start, error)
 
 
 def score_rows(
@@ -207,24 +224,26 @@ def score_rows(
     clips: Iterable[Clip],
     codec: Codec | None = None,
     bss_eval: bool = True,
-    workers: int = -1,
-    on_clip: Any = None,
+    on_clip: Callable[[Clip, Sequence[Estimates]], None] | None = None,
 ) -> pd.DataFrame:
     """Separates every clip with every row and scores the estimates.
 
     Separation runs in this process, so that models stay on their device. Scoring, which takes most
-    of the time, runs in `workers` processes at the same time.
+    of the time, runs in a process per core at the same time. Clips are read one at a time, so that
+    a test set does not have to fit into memory.
 
     Args:
         rows: The rows to compare.
-        clips: Clips, read one at a time, so that a test set does not have to fit into memory.
+        clips: The clips.
         codec: Codec whose decoded true sources are a second kind of references.
         bss_eval: Whether to compute the scores of museval.
-        workers: Number of processes; −1 takes one per core, 1 scores in this process.
-        on_clip: Function to call with each clip and the list of its `Estimates`.
+        on_clip: Function to call with each clip and its estimates.
 
     Returns:
         One line per row, clip, source and kind of reference, in the order of rows and clips.
+
+    Raises:
+        UserError: If there are no clips.
     """
 
     def jobs() -> Iterator[Any]:
@@ -236,99 +255,60 @@ def score_rows(
             done = [run_row(row, clip) for row in rows]
             if on_clip is not None:
                 on_clip(clip, done)
-            for estimates in done:
-                for kind, wavs in references.items():
-                    yield delayed(_score)(*_job(estimates, clip, kind, wavs), bss_eval)
+            for row, wavs, share, seconds, error in done:
+                about = {"row": row.name, "model": row.model, "seed": row.seed}
+                about |= {"clip": clip.name, "track": clip.track}
+                for kind, truth in references.items():
+                    shared = {**about, "reference": kind, "seconds": seconds, "error": error}
+                    yield delayed(_score)(shared, clip, truth, wavs, share, bss_eval)
 
-    # With more BLAS threads per process, the solvers of museval would compete for the cores. Memory
-    # maps are off, because torch warns about arrays that are not writable.
-    with parallel_config("loky", n_jobs=workers, max_nbytes=None, inner_max_num_threads=1):
-        scored = Parallel(return_as="generator")(jobs())
-        lines = pd.DataFrame([line for part in scored for line in part])
-    if lines.empty:
-        return lines
-    rank = {name: k for k, name in enumerate(dict.fromkeys(row.name for row in rows))}
-    keys = [lines["row"].map(rank), lines["model"], lines["seed"], lines["reference"] != "true"]
-    order = pd.concat(keys, axis=1).sort_values(["row", "model", "seed", "reference"]).index
+    # With more BLAS threads per process, the solvers of museval would compete for the cores.
+    with parallel_config("loky", n_jobs=-1, inner_max_num_threads=1):
+        scored = list(Parallel(return_as="generator")(jobs()))
+    if not scored:
+        raise UserError("There are no clips to evaluate: name a folder or split that has some.")
+    lines = pd.concat(scored, ignore_index=True)
+    names = [row.name for row in rows]
+    keys = lines.assign(row=lines["row"].map(names.index), reference=lines["reference"] != "true")
+    order = keys.sort_values(["row", "model", "seed", "reference"]).index
     return lines.loc[order].reset_index(drop=True)
-
-
-def _job(estimates: Estimates, clip: Clip, kind: str, references: Tensor) -> tuple[Any, ...]:
-    """Arguments of `_score`: arrays, and the columns that its lines share."""
-    row = estimates.row
-    shared = {
-        "row": row.name,
-        "model": row.model,
-        "seed": row.seed,
-        "clip": clip.name,
-        "track": clip.track,
-        "reference": kind,
-        "seconds": estimates.seconds,
-        "error": estimates.error,
-    }
-    wavs = None if estimates.wavs is None else estimates.wavs.numpy()
-    # A decoded reference is silent where the true source is.
-    active, share = ~silent(clip.references).numpy(), estimates.share.numpy()
-    arrays = (references.numpy(), wavs, clip.mixture.numpy(), active, share)
-    return shared, clip.sources, clip.sample_rate, *arrays
 
 
 def _score(
     shared: dict[str, Any],
-    sources: Sequence[str],
-    sample_rate: int,
-    references: np.ndarray,
-    wavs: np.ndarray | None,
-    mixture: np.ndarray,
-    active: np.ndarray,
-    share: np.ndarray,
+    clip: Clip,
+    references: Tensor,
+    wavs: Tensor | None,
+    share: Tensor,
     bss_eval: bool,
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     """Scores a clip in another process: one line per source, with the error if scoring failed."""
-    scores = {name: torch.full((len(sources),), math.nan) for name in SCORES}
+    # A decoded reference is silent where the true source is.
+    active = ~silent(clip.references)
+    scores = dict.fromkeys(SCORES, torch.full((len(active),), math.nan).double())
     if wavs is not None:
-        arrays = map(torch.from_numpy, (references, wavs, mixture))
         try:
-            scores = score_clip(*arrays, sample_rate, torch.from_numpy(active), bss_eval)
+            scores = score_clip(
+                references, wavs, clip.mixture, clip.sample_rate, active, bss_eval=bss_eval
+            )
         except Exception as error:  # Recorded with the clip, which still counts.
             shared = {**shared, "error": f"{type(error).__name__}: {error}"}
-    return [
-        {
-            **shared,
-            "source": source,
-            **{name: float(values[k]) for name, values in scores.items()},
-            "frequency_r2": float(share[k]),
-            "silent": not active[k],
-            "alone": bool(active[k] and active.sum() == 1),
-        }
-        for k, source in enumerate(sources)
-    ]
+    columns = {name: values.numpy() for name, values in scores.items()}
+    columns |= {"frequency_r2": share.numpy(), "silent": ~active.numpy()}
+    alone = (active & (active.sum() == 1)).numpy()
+    return pd.DataFrame({**shared, "source": clip.sources, **columns, "alone": alone})
 
 
-class _ExampleWriter:
-    """Writes the first clip in which every source sounds, for each of `count` tracks."""
-
-    def __init__(self, folder: Path, count: int):
-        self.folder, self.count = folder, count
-        self.written: list[dict[str, Any]] = []
-        self._tracks: set[str] = set()
-
-    def __call__(self, clip: Clip, estimates: list[Estimates]) -> None:
-        full = len(self.written) >= self.count
-        if full or clip.track in self._tracks or bool(silent(clip.references).any()):
-            return
-        self._tracks.add(clip.track)
-        place = self.folder / clip.name
-        write_audio(place / "mixture.wav", clip.mixture, clip.sample_rate)
-        self._write(place, clip, clip.references)
-        rows: dict[str, str] = {}
-        for done in estimates:
-            # The mixture is already written; of several runs, the first one is used.
-            if done.wavs is not None and done.row.name not in {"mixture", *rows}:
-                rows[done.row.name] = done.row.label
-                self._write(place / done.row.name, clip, done.wavs)
-        self.written.append({"name": clip.name, "sources": list(clip.sources), "rows": rows})
-
-    def _write(self, folder: Path, clip: Clip, wavs: Tensor) -> None:
+def _write_example(place: Path, clip: Clip, estimates: Sequence[Estimates]) -> dict[str, Any]:
+    """Writes the mixture, the true sources and, in a folder per row, the estimates."""
+    write_audio(place / "mixture.wav", clip.mixture, clip.sample_rate)
+    rows, sounds = {}, {place: clip.references}
+    for done in estimates:
+        # The mixture is already written; of several runs, the first one is used.
+        if done.wavs is not None and done.row.name not in {"mixture", *rows}:
+            rows[done.row.name] = done.row.label
+            sounds[place / done.row.name] = done.wavs
+    for folder, wavs in sounds.items():
         for source, wav in zip(clip.sources, wavs, strict=True):
             write_audio(folder / f"{source}.wav", wav, clip.sample_rate)
+    return {"name": clip.name, "sources": list(clip.sources), "rows": rows}

@@ -21,14 +21,13 @@ from asteroid_ucr.solos.library import RECORD as SOLOS_RECORD
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 
 BUNDLE = "bundled.safetensors"
-PAPER_SUFFIX = "_paper"  # Ending of published estimates beside the stems of the clips.
 
 
 def write_cards(
     models: Mapping[str, UCRSeparator],
     config: Mapping[str, Any],
     out: str | Path,
-    results_dir: str | Path,
+    results_dir: Path,
     test_dir: str | Path,
     clips_dir: str | Path | None,
     command: str,
@@ -44,7 +43,7 @@ def write_cards(
         out: Folder of the file `bundled.safetensors`, its index, and the cards.
         results_dir: Folder of the results of the evaluations.
         test_dir: Slakh tree with test songs that were not used in training.
-        clips_dir: Folder of CLIP/{mix,SOURCE}.wav to score as well, or None.
+        clips_dir: Folder of CLIP/{mix,SOURCE,SOURCE_paper}.wav to score as well, or None.
         command: Command that trained the models.
         commit: Commit of the code that trained them.
 
@@ -68,7 +67,7 @@ def write_cards(
     }
     for name in models:
         model = UCRSeparator.from_pretrained(read_bundle(bundle, name))
-        scores = _scores(model, config, Path(results_dir) / name, test_dir, clips_dir)
+        scores = _scores(model, config, results_dir / name, test_dir, clips_dir)
         budget = describe_budget(model.budget)
         text = TEMPLATES.get_template("card.md").render(
             name=name, model=model, budget=budget, scores=scores, **facts
@@ -87,7 +86,7 @@ def _scores(
     clips_dir: str | Path | None,
 ) -> dict[str, dict[str, Table]]:
     """Evaluates the model on songs and clips; returns tables by evaluation and source."""
-    settings = config["evaluation"]
+    settings, models = config["evaluation"], {"": model}
     how = (settings["steps"], settings["seeds"], settings["bss_eval"])
     common = {"seconds": settings["segment_seconds"], "mix": config["data"]["mix"]}
     clips, validation = (
@@ -95,13 +94,13 @@ def _scores(
         for split in ("test", "validation")
     )
     place = folder.with_name(f"{folder.name}-songs")
-    found = {"Songs of mini-Slakh": evaluate({"": model}, clips, validation, place, *how)}
+    found = {"Songs of mini-Slakh": evaluate(models, clips, validation, place, *how)}
     if clips_dir is not None:
-        place = folder.with_name(f"{folder.name}-clips")
-        clips = folder_clips(Path(clips_dir), model.sources)
-        found["Clips of Slakh2100's test set"] = evaluate(
-            {"": model}, clips, [], place, *how, extra_rows=file_rows(PAPER_SUFFIX)
+        clips, place = folder_clips(clips_dir, model.sources), place.with_name(
+            f"{folder.name}-clips"
         )
+        results = evaluate(models, clips, [], place, *how, extra_rows=file_rows("_paper"))
+        found["Clips of Slakh2100's test set"] = results
     return {
         title: {s: score_table(results, source=s) for s in ("all", *model.sources)}
         for title, results in found.items()

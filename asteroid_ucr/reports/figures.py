@@ -35,11 +35,7 @@ _MARKS = {100: "100", 1000: "1k", 5000: "5k"}  # Hz
 
 
 def log_spectrogram(wav: Tensor, sample_rate: int) -> np.ndarray:
-    """Computes power in dB on a logarithmic frequency axis.
-
-    Args:
-        wav: Waveform `(time,)`.
-        sample_rate: Sample rate in Hz.
+    """Power of `(time,)` in dB on a logarithmic frequency axis.
 
     Returns:
         Levels `(176, frames)`, from 40 Hz (row 0) to half the sample rate.
@@ -68,26 +64,27 @@ def frequency_ticks(sample_rate: int) -> dict[str, float]:
 
 
 def spectrogram_image(wav: Tensor, sample_rate: int, top_db: float) -> str:
-    """Draws a spectrogram as a WebP data URI.
+    """Draws the spectrogram of `(time,)` as a WebP data URI.
 
-    Args:
-        wav: Waveform `(time,)`.
-        sample_rate: Sample rate in Hz.
-        top_db: Level of the brightest colour, the same for all pictures that are compared.
+    `top_db` is the level of the brightest colour, the same for all pictures that are compared.
     """
     buffer = io.BytesIO()
     matplotlib.image.imsave(
         buffer, log_spectrogram(wav, sample_rate), cmap="magma", vmin=top_db - RANGE_DB,
         vmax=top_db, origin="lower", format="webp", pil_kwargs={"quality": 72, "method": 4},
     )  # fmt: skip
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri("image/webp", buffer)
+
+
+def data_uri(kind: str, buffer: io.BytesIO) -> str:
+    """A file in memory as a data URI of a MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def spectrogram_grid(sounds: Mapping[str, tuple[Tensor, int]]) -> Figure:
-    """Draws spectrograms of several sounds, four in a row, on one scale.
+    """Draws spectrograms of sounds, four in a row, on one scale.
 
-    Args:
-        sounds: Title to waveform `(1, time)` and sample rate in Hz.
+    Each sound is a waveform `(1, time)` and its sample rate in Hz, by title.
     """
     levels = {title: log_spectrogram(wav[0], rate) for title, (wav, rate) in sounds.items()}
     top = max(level.max() for level in levels.values())
@@ -113,9 +110,8 @@ def spectrogram_grid(sounds: Mapping[str, tuple[Tensor, int]]) -> Figure:
 def training_curve(logs: Mapping[str, pd.DataFrame]) -> Figure | None:
     """Draws losses over training steps; None where no log has any.
 
-    Args:
-        logs: Lightning's CSV log of every run, with `step`, and `loss_epoch` or `val_loss` with
-            gaps.
+    The logs are Lightning's, by run, with the columns `step`, `loss_epoch` and `val_loss`, the
+    latter two with gaps or missing.
     """
     figure, axes = _canvas(6.4, 2.6)
     for loss, color, width, label in (
@@ -141,10 +137,7 @@ def training_curve(logs: Mapping[str, pd.DataFrame]) -> Figure | None:
 def latents_over_time(z: Tensor, sources: Sequence[str], frame_rate: float) -> Figure:
     """Draws component latents over time: a strip per source and a line per latent channel.
 
-    Args:
-        z: Component latents `(n_src, latent_dim, frames)`.
-        sources: Names of the sources, in order.
-        frame_rate: Latent frames per second.
+    The latents `z` are `(n_src, latent_dim, frames)`, with `frame_rate` frames per second.
     """
     figure = Figure(figsize=(6.4, 0.5 + 1.0 * len(sources)), layout="constrained")
     strips = figure.subplots(len(sources), 1, sharex=True, squeeze=False)[:, 0]
@@ -162,9 +155,7 @@ def latents_over_time(z: Tensor, sources: Sequence[str], frame_rate: float) -> F
 def score_dots(scores: Mapping[str, np.ndarray], ours: set[str]) -> Figure:
     """Draws the score of every clip as a dot, one line per row, with the mean as a bar.
 
-    Args:
-        scores: Label to scores in dB, in the order of the table; NaN is left out.
-        ours: Labels that are highlighted.
+    Scores are in dB, by label; NaN is left out. The labels `ours` are highlighted.
     """
     figure, axes = _canvas(5.2, 0.65 + 0.27 * len(scores))
     shift = np.random.default_rng(0)
@@ -185,11 +176,7 @@ def score_dots(scores: Mapping[str, np.ndarray], ours: set[str]) -> Figure:
 
 
 def steps_curve(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draws the Fréchet distance, with its interval, by number of sampler steps.
-
-    Args:
-        points: Mappings with `steps`, `infinity`, `low` and `high`.
-    """
+    """Draws the Fréchet distance `infinity`, from `low` to `high`, over `steps` of the sampler."""
     curve = pd.DataFrame(points)
     figure, axes = _canvas(6.4, 2.6)
     axes.fill_between(curve["steps"], curve["low"], curve["high"], color=ACCENT, alpha=0.15, lw=0)
@@ -204,9 +191,8 @@ def steps_curve(points: Sequence[Mapping[str, Any]]) -> Figure:
 def quality_against_cost(points: pd.DataFrame) -> Figure:
     """Draws SI-SDR against GFLOP per second of audio.
 
-    Args:
-        points: A row per system, with its `label`, `gflops` (NaN draws a level line), `si_sdr` in
-            dB, `half_width` of its interval (or NaN) and `ours`, whether it is highlighted.
+    A row of `points` is a system: `label`, `gflops` (NaN draws a level line), `si_sdr` in dB,
+    `half_width` of its interval (or NaN) and `ours`, whether it is highlighted.
     """
     figure, axes = _canvas(6.8, 4.0)
     shift = {"textcoords": "offset points"}
@@ -219,9 +205,8 @@ def quality_against_cost(points: pd.DataFrame) -> Figure:
         color, at = ACCENT if point.ours else INK, (point.gflops, point.si_sdr)
         axes.errorbar(*at, np.nan_to_num(point.half_width), fmt="o", color=color, ms=5, lw=1)
         axes.annotate(point.label, at, xytext=(6, 4), size=8.5, color=color, **shift)
-    axes.set_xscale("log")
     axes.margins(x=0.25, y=0.08)
-    axes.set_xlabel("GFLOP per second of audio (logarithmic)")
+    axes.set(xscale="log", xlabel="GFLOP per second of audio (logarithmic)")
     axes.set_ylabel("SI-SDR in dB, mean over the sources, 95 % interval")
     return figure
 
@@ -257,9 +242,7 @@ def save(figure: Figure, path: str | Path) -> None:
 def inline_svg(figure: Figure, name: str) -> str:
     """Converts a figure to an `svg` element that uses the colours and font of the page.
 
-    Args:
-        figure: The figure.
-        name: A unique name, which makes the ids of the element unique within the page.
+    A unique `name` makes the ids of the element unique within the page.
     """
     figure.patch.set_alpha(0)
     buffer = io.StringIO()

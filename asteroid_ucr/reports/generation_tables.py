@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 
 from asteroid_ucr.evaluation.accompaniment import EXAMPLES
 from asteroid_ucr.reports import figures
 from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.utils.audio import read_audio
 
-FIT_TITLE = "Fit of the generated partner to the kept stem"
 _FIT = {
     "onset": ("onsets", "Correlation of the onset strengths of partner and kept stem."),
     "chroma": ("chroma", "Agreement of the pitch classes of partner and kept stem."),
@@ -32,21 +30,20 @@ _FRECHET_HELP = {
 
 def frechet_table(results: Mapping[str, Any]) -> Table:
     """Fréchet distances of collections of sounds to the training or the test split."""
-    rows, labels = [], []
-    for line in results["frechet"]:
-        labels.append((line["sounds"], line["target"], line["reference"]))
-        low, high = Cell(line["low"]), Cell(line["high"])
-        rows.append(
-            {
-                "FAD∞": Cell(line["infinity"]),
-                "95 %": "–" if low.value is None else f"{low} … {high}",
-                "FAD": Cell(line["value"]),
-                "embeddings": str(line["embeddings"]),
-                "silent": str(line["silent"]),
-            }
-        )
-    index = pd.MultiIndex.from_tuples(labels, names=["sounds", "of", "against"])
-    return Table(pd.DataFrame(rows, index=index), help=_FRECHET_HELP)
+    lines = pd.DataFrame(results["frechet"]).set_index(["sounds", "target", "reference"])
+    lines.index.names = ["sounds", "of", "against"]
+    low, high = lines["low"].map(Cell), lines["high"].map(Cell)
+    ends = [f"{a} … {b}" if pd.notna(a.value) else "–" for a, b in zip(low, high, strict=True)]
+    frame = pd.DataFrame(
+        {
+            "FAD∞": lines["infinity"].map(Cell),
+            "95 %": ends,
+            "FAD": lines["value"].map(Cell),
+            "embeddings": lines["embeddings"].map(str),
+            "silent": lines["silent"].map(str),
+        }
+    )
+    return Table(frame, help=_FRECHET_HELP)
 
 
 def fit_table(results: Mapping[str, Any]) -> Table:
@@ -92,35 +89,20 @@ def protocol_line(results: Mapping[str, Any]) -> str:
     )
 
 
-def to_markdown(results: Mapping[str, Any]) -> str:
-    """Tables, sentences and protocol as a section of a page."""
+def generation_text(results: Mapping[str, Any], form: Callable[[Table], str] = Table.text) -> str:
+    """Tables in the given form, sentences and protocol."""
     words = [f"- {sentence}" for sentence in sentences(results)]
-    parts = [frechet_table(results).markdown(), fit_table(results).markdown(), *words]
+    parts = [form(frechet_table(results)), form(fit_table(results)), *words]
     return "\n".join([*parts, "", f"*{protocol_line(results)}*", ""])
 
 
-def print_generation(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints tables, sentences and protocol."""
-    console = console or Console()
-    console.print(f"\n{protocol_line(results)}", style="dim", highlight=False)
-    console.print("\nFréchet distance", style="bold")
-    console.print(frechet_table(results).rich())
-    console.print(f"\n{FIT_TITLE}", style="bold")
-    console.print(fit_table(results).rich())
-    console.print("\n".join(["", *sentences(results)]), highlight=False)
-
-
-def draw_generation(results: Mapping[str, Any], folder: str | Path) -> None:
-    """Writes `generation_random.webp` and, with a curve, `generation_steps.png`.
-
-    Args:
-        results: What `generation.json` holds.
-        folder: Folder of the evaluation, with its examples.
+def draw_generation(results: Mapping[str, Any], folder: Path) -> None:
+    """Writes `generation_random.webp` and, with a curve, `generation_steps.png` into the folder.
 
     Raises:
         UserError: If an example cannot be read, or a picture cannot be written.
     """
-    folder, seed = Path(folder), results["protocol"]["seed"]
+    seed = results["protocol"]["seed"]
     sounds = {
         f"seed {seed + k}": read_audio(folder / EXAMPLES / "random" / f"{k}.wav", mono=True)
         for k in range(results["random_examples"])

@@ -46,13 +46,10 @@ def write_report(
 ) -> Path:
     """Writes the report of an evaluated experiment.
 
-    Args:
-        exp_dir: Folder with `final_metrics.json`, `all_metrics.csv` and `examples/`. Training logs
-            in it (`**/logs/**/metrics.csv`) add the training curve, `generation.json` adds a
-            section about generation.
-        model: Model whose component latents are shown; by default `best_model.pth` in the folder,
-            if it exists.
-        out: Name of the page, relative to the folder, or an absolute path.
+    The folder holds `final_metrics.json`, `all_metrics.csv` and `examples/`. Training logs in it
+    (`**/logs/**/metrics.csv`) add the training curve, `generation.json` adds a section about
+    generation. Component latents are those of the model, by default `best_model.pth` in the folder,
+    if it exists.
 
     Returns:
         The path of the page, which needs neither other files nor a network.
@@ -62,16 +59,19 @@ def write_report(
     """
     folder = Path(exp_dir)
     results = load_results(folder)
-    protocol = results["protocol"]
-    lines = _clip_scores(folder / "all_metrics.csv")
+    protocol, metrics = results["protocol"], folder / "all_metrics.csv"
+    if not metrics.is_file():
+        raise UserError(f"{metrics} does not exist: run the evaluation again.")
+    # By default pandas reads a column that holds nothing but "true" as booleans.
+    lines = pd.read_csv(metrics, dtype={"reference": str}).query("reference == 'true'")
     if model is None and (folder / "best_model.pth").is_file():
-        model = UCRSeparator.from_pretrained(str(folder / "best_model.pth"))
+        model = UCRSeparator.from_pretrained(folder / "best_model.pth")
     tables = [score_table(results, kind) for kind in references(results)]
     page = TEMPLATES.get_template("report.html").render(
         title=f"Separating {listed(protocol['sources'])}",
         summary=summary_sentence(results),
         tables=tables,
-        columns=[column for column in COLUMNS.values() if column.title in tables[0].frame],
+        columns=[column for column in COLUMNS.values() if column[0] in tables[0].frame],
         plots={source: _dots(results, lines, source) for source in protocol["sources"]},
         examples=[_example(folder / "examples", e, results, lines) for e in results["examples"]],
         ticks=figures.frequency_ticks(protocol["sample_rate"]),
@@ -85,15 +85,6 @@ def write_report(
     with atomic_path(folder / out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return folder / out
-
-
-def _clip_scores(path: Path) -> pd.DataFrame:
-    """Reads SI-SDR by row, clip and source, against the true stems."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: run the evaluation again.")
-    # By default pandas reads a column that holds nothing but "true" as booleans.
-    lines = pd.read_csv(path, dtype={"reference": str})
-    return lines[lines["reference"] == "true"]
 
 
 def _dots(results: Mapping[str, Any], lines: pd.DataFrame, source: str) -> str:
@@ -122,13 +113,12 @@ def _example(
     top = loudest(mixture[0], rate)
     means = lines[lines["clip"] == example["name"]].groupby(["row", "source"])["si_sdr"].mean()
     strips = [{"label": "True stems", "signals": players(place, names, top)}]
-    heard = [e for e in results["rows"] if e["name"] in example["rows"]]
+    heard = [e for e in results["rows"] if e["name"] in set(example["rows"]) - _UNHEARD]
     for entry in sorted(heard, key=lambda e: e["group"] != "ours"):
         row = entry["name"]
-        if row not in _UNHEARD:
-            own = means[row].to_dict() if row in means else {}
-            signals = players(place / row, names, top, own)
-            strips.append({"label": entry["label"], "signals": signals})
+        own = means[row].to_dict() if row in means else {}
+        signals = players(place / row, names, top, own)
+        strips.append({"label": entry["label"], "signals": signals})
     (whole,) = players(place, {"mixture": "mixture"}, top)
     return {"name": example["name"], "mixture": whole, "strips": strips, "n": len(names)}
 
@@ -179,7 +169,6 @@ def generation_section(folder: Path) -> dict[str, Any] | None:
         "sentences": generation_tables.sentences(results),
         "frechet": generation_tables.frechet_table(results),
         "fit": generation_tables.fit_table(results),
-        "fit_title": generation_tables.FIT_TITLE,
         "examples": [
             {
                 "name": f"{name}, given {kept}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,19 +22,16 @@ def players(
     top_db: float | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Makes players of the sounds in a folder.
+    """Makes players of the sounds in a folder, from their titles by file name without ".wav".
 
     Args:
         folder: Folder of the sounds.
-        names: File name, without its ending `.wav`, to title.
+        names: Title of each sound.
         top_db: Level of the brightest colour; None takes the loudest of these sounds.
-        scores: File name to SI-SDR in dB, for the sounds that have a score.
+        scores: SI-SDR in dB of the sounds that have a score.
 
     Returns:
         For each sound `name`, `audio` and `image` as data URIs, and `score` as text.
-
-    Raises:
-        UserError: If a sound cannot be read.
     """
     sounds = {name: read_audio(folder / f"{name}.wav", mono=True) for name in names}
     if top_db is None:
@@ -61,12 +57,10 @@ def loudest(wav: Tensor, sample_rate: int) -> float:
 
 def audio_uri(wav: Tensor, sample_rate: int) -> str:
     """A waveform `(time,)` as a data URI: MP3, or FLAC where libsndfile cannot write MP3."""
-    samples, buffer = wav.clamp(-1, 1).numpy(), io.BytesIO()
+    kind, how = "flac", {}
     if "MP3" in soundfile.available_formats():
         # About 90 kbit/s for mono at 24 kHz, so that the coding adds no audible artefacts.
-        kind, how = "mpeg", {"bitrate_mode": "CONSTANT", "compression_level": 0.45}
-        soundfile.write(buffer, samples, sample_rate, format="MP3", subtype="MPEG_LAYER_III", **how)
-    else:
-        kind = "flac"
-        soundfile.write(buffer, samples, sample_rate, format="FLAC")
-    return f"data:audio/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
+        kind, how = "mp3", {"bitrate_mode": "CONSTANT", "compression_level": 0.45}
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wav.clamp(-1, 1).numpy(), sample_rate, format=kind, **how)
+    return figures.data_uri("audio/mpeg" if kind == "mp3" else "audio/flac", buffer)

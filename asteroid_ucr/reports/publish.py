@@ -12,22 +12,11 @@ from asteroid_ucr.reports.score_tables import load_results
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
-LICENSES = {
-    "mel": "MIT (asteroid-ucr).",
-    "encodec_24khz": "MIT (asteroid-ucr); needs EnCodec's weights, CC BY-NC 4.0 (Meta).",
-}
-
 
 def write_package(exp_dir: str | Path) -> Path:
-    """Writes `publish_dir/model.pth`, the input of `asteroid-upload`.
+    """Writes `publish_dir/model.pth` of an evaluated experiment, the input of `asteroid-upload`.
 
     It has the fields of Asteroid's `save_publishable`, as plain types that `torch.load` can read.
-
-    Args:
-        exp_dir: Folder of an evaluated experiment.
-
-    Returns:
-        The package's path.
 
     Raises:
         UserError: If the experiment is not evaluated, or the package cannot be written.
@@ -39,12 +28,14 @@ def write_package(exp_dir: str | Path) -> Path:
     if not configurations:
         raise UserError(f"{folder} holds no trained run (seedN/conf.yml): run stage 2 first.")
     config = yaml.safe_load(configurations[0].read_text())
-    protocol = results["protocol"]
+    licence = "MIT (asteroid-ucr)"
+    if config["codec"]["name"] == "encodec_24khz":
+        licence += "; needs EnCodec's weights, CC BY-NC 4.0 (Meta)"
     ours = [row for row in results["rows"] if row["group"] == "ours"]
     model |= {
         "dataset": Path(config["data"]["root"]).name,
-        "task": "sep_" + "_".join(protocol["sources"]),
-        "licenses": LICENSES.get(config["codec"]["name"], LICENSES["mel"]),
+        "task": "sep_" + "_".join(results["protocol"]["sources"]),
+        "licenses": f"{licence}.",
     }
     model["infos"] |= {
         "recipe_name": "asteroid-ucr/slakh_ucr",

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from asteroid_ucr.reports import figures
-from asteroid_ucr.reports.cost_table import cost_table
 from asteroid_ucr.reports.score_tables import (
     failures,
     load_results,
@@ -20,7 +19,7 @@ from asteroid_ucr.reports.score_tables import (
     score_cell,
     score_table,
 )
-from asteroid_ucr.reports.tables import TEMPLATES
+from asteroid_ucr.reports.tables import TEMPLATES, Cell, Table
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
@@ -32,10 +31,7 @@ def write_results(
 ) -> Path:
     """Writes the page, and beside it a plot of quality against cost for each evaluation.
 
-    Args:
-        folders: Folders of evaluations, with `final_metrics.json`.
-        out: The Markdown file.
-        benchmark: JSON file of `asteroid-ucr benchmark`, for the table of costs.
+    The JSON file of a benchmark adds the table of costs.
 
     Returns:
         The page's path.
@@ -72,13 +68,12 @@ def _section(
         plot = f"{out.stem}-{name}.svg"
         figures.save(figures.quality_against_cost(points), out.with_name(plot))
     sources = results["protocol"]["sources"]
-    decoded = "codec" in references(results)
     return {
         "name": name,
         "plot": plot,
         "table": score_table(results),
         "by_source": {source: score_table(results, source=source) for source in sources},
-        "decoded": score_table(results, "codec") if decoded else None,
+        "decoded": score_table(results, "codec") if "codec" in references(results) else None,
         "notes": [note for note in notes(results) if note not in common],
         "failures": failures(results),
     }
@@ -100,10 +95,35 @@ def _benchmark(path: Path) -> dict[str, Any]:
     """Reads a benchmark and adds its table."""
     try:
         results = json.loads(path.read_text())
-        table = cost_table(results)
         results["machine"]["processor"], results["settings"]["model"]
+        return {**results, "table": cost_table(results)}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run asteroid-ucr benchmark first.") from None
     except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
         raise UserError(f"{path} is not a benchmark: run asteroid-ucr benchmark again.") from error
-    return {**results, "table": table}
+
+
+def cost_table(results: Mapping[str, Any]) -> Table:
+    """A row per measurement and a column per network, from what `run_benchmark` returns."""
+    settings = results["settings"]
+    crops = f"{settings['batch']} × {settings['crop_seconds']:g} s, {settings['training_device']}"
+    columns = {}
+    for model in results["models"]:
+        cells = columns[model["label"]] = {
+            "parameters, million": Cell(model["parameters"] / 1e6),
+            "GFLOP per second of audio": Cell(model["gflops"]),
+        }
+        for title, speed in model["speed"].items():
+            # The median, with the slowest and the fastest round in brackets.
+            digits = 0 if speed["median"] >= 10 else 1
+            median, low, high = (f"{speed[key]:.{digits}f}" for key in ("median", "low", "high"))
+            cells[f"times real time, {title}"] = f"{median} ({low}–{high})"
+            cells[f"time relative to ours, {title}"] = Cell(speed["ratio"])
+        for length, peak in model["memory_mib"].items():
+            seconds = float(length)
+            text = f"{seconds:g} s" if seconds < 60 else f"{seconds / 60:.3g} min"
+            cells[f"peak memory in MiB, {text}"] = Cell(peak, digits=0)
+        speed = model["training"]
+        cells[f"training steps per second, {crops}"] = Cell(speed["steps_per_second"], digits=2)
+        cells["training time relative to ours"] = Cell(speed["ratio"])
+    return Table(pd.DataFrame(columns))

@@ -13,46 +13,36 @@ They read two files that `evaluation` writes; a change of their layout there nee
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 
 from asteroid_ucr.evaluation.rows import GROUPS
 from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.utils.errors import UserError
 
-
-@dataclass(frozen=True)
-class Column:
-    """A score or another measure: its heading and its meaning."""
-
-    title: str
-    help: str
-    digits: int = 1
-
-
 _WINDOWS = "dB, higher is better. BSS-eval v4, median over windows of 3.5 s."
+# Heading and meaning of every measure, in the order of the tables.
 COLUMNS = {
-    "si_sdr": Column(
-        "SI-SDR", "dB, higher is better. Similarity of estimate and source, at any loudness."
+    "si_sdr": (
+        "SI-SDR",
+        "dB, higher is better. Similarity of estimate and source, at any loudness.",
     ),
-    "si_sdri": Column("SI-SDRi", "dB. Improvement of SI-SDR over the unprocessed mixture."),
-    "si_sir": Column("SI-SIR", "dB, higher is better. Suppression of the other sources."),
-    "si_sar": Column("SI-SAR", "dB, higher is better. Absence of artefacts."),
-    "sdr": Column("SDR", _WINDOWS),
-    "sir": Column("SIR", _WINDOWS),
-    "sar": Column("SAR", _WINDOWS),
-    "lsd": Column("LSD", "dB, lower is better. Log-spectral distance at equal loudness."),
-    "frequency_r2": Column(
+    "si_sdri": ("SI-SDRi", "dB. Improvement of SI-SDR over the unprocessed mixture."),
+    "si_sir": ("SI-SIR", "dB, higher is better. Suppression of the other sources."),
+    "si_sar": ("SI-SAR", "dB, higher is better. Absence of artefacts."),
+    "sdr": ("SDR", _WINDOWS),
+    "sir": ("SIR", _WINDOWS),
+    "sar": ("SAR", _WINDOWS),
+    "lsd": ("LSD", "dB, lower is better. Log-spectral distance at equal loudness."),
+    "frequency_r2": (
         "R²",
         "Share of the masks' variance that frequency alone explains; 1 is a fixed equaliser.",
-        digits=2,
     ),
-    "si_sdr_permuted": Column(
+    "si_sdr_permuted": (
         "perm.",
         "dB. SI-SDR after the best reordering of the outputs of every clip, which needs the true "
         "stems; only for comparison with papers.",
@@ -89,56 +79,55 @@ def score_cell(
     entry: Mapping[str, Any], column: str, reference: str = "true", source: str = "all"
 ) -> Cell:
     """One figure of an aggregated row; R² of "all" sources is the mean over the sources."""
-    digits = COLUMNS[column].digits
     if column == "frequency_r2":
         shares = pd.Series(entry["frequency_r2"], dtype=float)
-        return Cell(shares.get(source, shares.mean()), digits=digits)
+        return Cell(shares.get(source, shares.mean()), digits=2)
     summary = entry["scores"].get(reference, {}).get(source, {}).get(column)
     if summary is None:
         return Cell()
-    return Cell(summary["mean"], summary["half_width"], summary["seed_std"], digits, limited=True)
+    return Cell(summary["mean"], summary["half_width"], summary["seed_std"], limited=True)
 
 
 def score_table(
     results: Mapping[str, Any],
     reference: str = "true",
     source: str = "all",
-    columns: Iterable[str] = tuple(COLUMNS),
+    columns: Iterable[str] = COLUMNS,
 ) -> Table:
     """The scores of all rows; empty columns are left out.
 
-    Args:
-        results: What `final_metrics.json` holds.
-        reference: "true" for the true stems, "codec" for codec-decoded ones.
-        source: Name of a source, or "all" for the mean over the sources.
-        columns: Keys of `COLUMNS`.
+    The reference is "true" for the true stems, or "codec" for codec-decoded ones. The source "all"
+    is the mean over the sources.
     """
     entries = sorted(results["rows"], key=lambda entry: list(GROUPS).index(entry["group"]))
     cells = {
-        COLUMNS[key].title: [score_cell(entry, key, reference, source) for entry in entries]
+        COLUMNS[key][0]: [score_cell(entry, key, reference, source) for entry in entries]
         for key in columns
-        if any(pd.notna(score_cell(entry, key, reference).value) for entry in entries)
+    }
+    known = {
+        title: column
+        for title, column in cells.items()
+        if any(pd.notna(cell.value) for cell in column)
     }
     return Table(
-        pd.DataFrame(cells, index=[entry["label"] for entry in entries]),
+        pd.DataFrame(known, index=[entry["label"] for entry in entries]),
         groups=[entry["group"] for entry in entries],
-        titles=GROUPS,
         notes=[entry["note"] for entry in entries],
-        help={column.title: column.help for column in COLUMNS.values()},
+        help=dict(COLUMNS.values()),
         caption=protocol_line(results, reference),
     )
 
 
-def overview(evaluations: Mapping[str, Mapping[str, Any]], column: str = "si_sdr") -> Table:
+def overview(evaluations: Mapping[str, Mapping[str, Any]], column: str) -> Table:
     """One score of several evaluations: a row for each label and a column for each evaluation."""
-    found = [{entry["label"]: entry for entry in r["rows"]} for r in evaluations.values()]
-    groups = {label: entry["group"] for entries in found for label, entry in entries.items()}
+    groups = {e["label"]: e["group"] for r in evaluations.values() for e in r["rows"]}
     labels = sorted(groups, key=lambda label: list(GROUPS).index(groups[label]))
     cells = {
-        name: [score_cell(e[label], column) if label in e else Cell() for label in labels]
-        for name, e in zip(evaluations, found, strict=True)
+        name: pd.Series({e["label"]: score_cell(e, column) for e in results["rows"]})
+        for name, results in evaluations.items()
     }
-    return Table(pd.DataFrame(cells, index=labels), [groups[label] for label in labels])
+    frame = pd.DataFrame(cells).reindex(labels)
+    return Table(frame.where(frame.notna(), Cell()), [groups[label] for label in labels])
 
 
 def protocol_line(results: Mapping[str, Any], reference: str = "true") -> str:
@@ -183,25 +172,20 @@ def failures(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def print_results(results: Mapping[str, Any], console: Console | None = None) -> None:
+def print_results(results: Mapping[str, Any]) -> None:
     """Prints the table against each kind of reference, below its protocol line.
 
     Only SI-SDR is printed with its interval. A narrow terminal shows the most important columns.
     """
-    console = console or Console()
-    columns = list(COLUMNS) if console.width >= _WIDE else _ESSENTIAL
+    columns = COLUMNS if shutil.get_terminal_size().columns >= _WIDE else _ESSENTIAL
     for kind in references(results):
         table = score_table(results, kind, columns=columns)
-        bare = table.frame.map(lambda cell: replace(cell, half_width=None))
-        if "SI-SDR" in bare:
-            bare["SI-SDR"] = table.frame["SI-SDR"]
-        console.print()
-        console.print(table.caption, style="dim", highlight=False)
-        console.print(replace(table, frame=bare).rich())
-    for label, note in notes(results, ("supervised", "unsupervised", "ours")):
-        console.print(f"{label}: {note}", style="dim", highlight=False)
-    for failure in failures(results):
-        console.print(failure, style="red")
+        figures = table.frame.map(lambda cell: cell.figure)
+        if "SI-SDR" in figures:
+            figures["SI-SDR"] = table.frame["SI-SDR"].map(str)
+        print(f"\n{table.caption}\n{figures.to_string()}")
+    described = notes(results, ("supervised", "unsupervised", "ours"))
+    print("\n".join([*(f"{label}: {note}" for label, note in described), *failures(results)]))
 
 
 def summary_sentence(results: Mapping[str, Any]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
-from rich import table as rich_table
+
+from asteroid_ucr.evaluation.rows import GROUPS
 
 _LARGEST = 99.9  # Scores are limited to 100 dB, which represents infinity.
 TEMPLATES = Environment(
@@ -60,15 +59,6 @@ class Cell:
         return f"{self.figure} {self.interval}".rstrip()
 
 
-class Line(NamedTuple):
-    """A row as it is printed: its group, labels, cells and note."""
-
-    group: str
-    labels: list[str]
-    cells: list[Cell | str]
-    note: str
-
-
 @dataclass(frozen=True)
 class Table:
     """Rows and columns of cells.
@@ -76,67 +66,47 @@ class Table:
     Attributes:
         frame: The cells, `Cell` or text. The levels of its index are the columns of labels, and
             their names are the headings of these columns.
-        groups: Group of every row, if rows are grouped; the rows of a group are adjacent.
-        titles: Titles of the groups, for HTML.
-        notes: Explanation of every row; empty if there is none.
+        groups: Group of every row, a key of `GROUPS`; the rows of a group are adjacent.
+        notes: Explanation of every row.
         help: Meaning of the columns, by heading.
         caption: The protocol of the measurement, in one line.
-        highlight: Group whose rows are printed in bold.
     """
 
     frame: pd.DataFrame
     groups: Sequence[str] = ()
-    titles: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     help: Mapping[str, str] = field(default_factory=dict)
     caption: str = ""
-    highlight: str = "ours"
 
     @property
     def label_headings(self) -> list[str]:
         """Headings of the columns of labels."""
-        return [str(name or "") for name in self.frame.index.names]
+        return [name or "" for name in self.frame.index.names]
 
-    def lines(self) -> Iterator[Line]:
-        """The rows, from top to bottom."""
-        for number, label in enumerate(self.frame.index):
-            labels = [str(part) for part in (label if isinstance(label, tuple) else (label,))]
-            group = self.groups[number] if self.groups else ""
-            note = self.notes[number] if self.notes else ""
-            yield Line(group, labels, list(self.frame.iloc[number]), note)
+    def lines(self) -> list[tuple[str, list[str], list[Cell | str], str]]:
+        """Group, labels, cells and note of every row; group and note may be empty."""
+        labels = self.frame.index.to_frame().values.tolist()
+        empty = [""] * len(labels)
+        cells = self.frame.values.tolist()
+        return list(zip(self.groups or empty, labels, cells, self.notes or empty, strict=True))
 
-    def grouped(self) -> list[tuple[str, list[Line]]]:
-        """The rows of each group."""
-        return [(group, list(lines)) for group, lines in groupby(self.lines(), lambda r: r.group)]
-
-    def rich(self) -> rich_table.Table:
-        """The table for a terminal."""
-        table = rich_table.Table(box=None, pad_edge=False, header_style="bold")
-        for heading in self.label_headings:
-            table.add_column(heading)
-        for heading in self.frame.columns:
-            table.add_column(heading, justify="right")
-        for number, (group, lines) in enumerate(self.grouped()):
-            if number:
-                table.add_section()
-            style = "bold" if group == self.highlight else None
-            for line in lines:
-                table.add_row(*line.labels, *map(str, line.cells), style=style)
-        return table
+    def text(self) -> str:
+        """The table in columns of plain text."""
+        return self.frame.map(str).to_string() + "\n"
 
     def markdown(self) -> str:
-        """The table in Markdown, followed by its caption."""
+        """The table in Markdown, with our own rows in bold, followed by its caption."""
         labels = self.label_headings
         lines = [
             "| " + " | ".join([*labels, *self.frame.columns]) + " |",
             "|" + "---|" * len(labels) + "---:|" * self.frame.shape[1],
         ]
-        for row in self.lines():
-            mark = "**" if row.group == self.highlight else ""
-            texts = [*(f"{mark}{label}{mark}" for label in row.labels), *map(str, row.cells)]
+        for group, names, cells, _ in self.lines():
+            mark = "**" if group == "ours" else ""
+            texts = [*(f"{mark}{name}{mark}" for name in names), *map(str, cells)]
             lines.append("| " + " | ".join(texts) + " |")
         return "\n".join(lines) + "\n" + (f"\n*{self.caption}*\n" if self.caption else "")
 
     def html(self) -> str:
         """The table as an HTML element; intervals are small, and help is shown on hovering."""
-        return TEMPLATES.get_template("table.html").render(table=self)
+        return TEMPLATES.get_template("table.html").render(table=self, titles=GROUPS)

@@ -97,14 +97,19 @@ def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -
             raise UserError(f"{path} would replace an input: choose another output folder.")
 
 
-def write_json(path: str | Path, content: Any) -> None:
+def write_json(path: str | Path, content: Any) -> Any:
     """Writes plain values as JSON, with null for NaN and infinity, which JSON does not have.
+
+    Returns:
+        The content as it was written.
 
     Raises:
         UserError: If the file cannot be written.
     """
+    written = _plain(content)
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(written, indent=2, allow_nan=False) + "\n")
+    return written
 
 
 def _plain(value: Any) -> Any:

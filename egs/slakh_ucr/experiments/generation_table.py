@@ -8,7 +8,8 @@ from pathlib import Path
 
 from asteroid_ucr import __version__
 from asteroid_ucr.commands import exit_code
-from asteroid_ucr.reports.generation_tables import to_markdown
+from asteroid_ucr.reports.generation_tables import generation_text
+from asteroid_ucr.reports.tables import Table
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
 
@@ -39,7 +40,8 @@ def main() -> None:
     parts = [HEAD.format(version=__version__)]
     for path in found:
         name = path.parent.name
-        parts += [f"## {name}", "", to_markdown(json.loads(path.read_text()))]
+        text = generation_text(json.loads(path.read_text()), Table.markdown)
+        parts += [f"## {name}", "", text]
         for picture, title in PICTURES.items():
             if not path.with_name(picture).is_file():
                 continue

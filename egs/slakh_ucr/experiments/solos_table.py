@@ -11,12 +11,7 @@ from asteroid_ucr import __version__
 from asteroid_ucr.commands import exit_code
 from asteroid_ucr.data.clips import slakh_clips
 from asteroid_ucr.evaluation.model_rows import model_rows
-from asteroid_ucr.evaluation.rows import (
-    classical_rows,
-    mixture_row,
-    oracle_codec_mask_row,
-    static_eq_row,
-)
+from asteroid_ucr.evaluation.rows import ceiling_rows, classical_rows, floor_rows
 from asteroid_ucr.evaluation.separation import assign_components, score_rows
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.reports.tables import Cell, Table
@@ -73,11 +68,11 @@ def _column(models: dict[str, UCRSeparator], kind: str, root: str, max_clips: in
     splits = ("test", "validation")
     test, validation = (list(slakh_clips(root, s, sources, max_clips=max_clips)) for s in splits)
     codec = next(iter(models.values())).codec
-    rows = [mixture_row(), static_eq_row(validation), classical_rows()[0]]
+    rows = [*floor_rows(validation), classical_rows()[0]]
     for name, model in models.items():
         (row,) = model_rows(model.select(sources), steps=[1])
         rows.append(replace(row, name=name, label=name))
-    rows.append(oracle_codec_mask_row(codec))
+    rows.append(ceiling_rows(codec)[1])  # The oracle mask through the codec.
     lines = score_rows(rows, test, bss_eval=False).assign(run=0)
     figures = {}
     for row in rows:
