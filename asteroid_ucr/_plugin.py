@@ -29,7 +29,8 @@ class _Watch(MetaPathFinder):
 
             def run_and_register(module: ModuleType) -> None:
                 run(module)
-                import_module("asteroid_ucr.separator")
+                if "asteroid_ucr.base" not in sys.modules:  # else the separator is on its way
+                    import_module("asteroid_ucr.separator")
 
             spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
         return spec

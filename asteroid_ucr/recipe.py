@@ -203,8 +203,8 @@ def train(config: RecipeConfig, kind: str, exp_dir: Path, resume: str) -> None:
         "--compare",
         nargs="*",
         default=["auto"],
-        help="Baselines to score on the same clips: names, or auto for all that were trained with "
-        "the same tag (default).",
+        help="Models to score on the same clips: auto for all that were trained with the same tag "
+        "(default), names of baselines, bundled models or files.",
     ),
     option("--pretrained", help="Published Demucs weights to score, such as htdemucs."),
 )
@@ -225,7 +225,7 @@ def evaluate_runs(
 
     data, settings = config.data, config.evaluation
     # What is missing is named before any audio is read.
-    baselines = _trained_baselines(exp_dir, compare)
+    others = _models_to_compare(exp_dir, compare, data.sources)
     names = [f"seed{run}" for run in runs]
     for name in names:
         find_model_file(exp_dir / name)
@@ -237,7 +237,7 @@ def evaluate_runs(
         return
     validation = list(open_clips(config, settings, "validation"))
     models = assign_runs(exp_dir, names, validation, **local)
-    extra = trained_rows(baselines, data.sources, validation)
+    extra = trained_rows(others, data.sources, validation)
     if pretrained:
         extra.append(demucs_row(pretrained, data.sources))
     results = evaluate(
@@ -254,23 +254,36 @@ def evaluate_runs(
     print_results(results)
 
 
-def _trained_baselines(exp_dir: Path, names: Sequence[str]) -> list[Path]:
-    """Models of baselines that were trained with the tag of the experiment train_ucr_TAG.
+def _models_to_compare(
+    exp_dir: Path, names: Sequence[str], sources: Sequence[str]
+) -> list[str | Path]:
+    """Models to score beside the experiment train_ucr_TAG.
 
-    With the names ["auto"] these are all that exist; otherwise a missing one is a `UserError`.
+    Args:
+        exp_dir: Folder of the experiment.
+        names: NAME for what was trained as train_NAME_TAG, or any model; "auto" for all that were
+            trained with the same tag, and the bundled model of the sources.
+        sources: Sources of the experiment.
+
+    Raises:
+        UserError: If there is no such model.
     """
-    from asteroid_ucr.training.baselines import BASELINES, find_baseline
+    from asteroid_ucr.base import bundled_models
 
-    found = []
-    for name in BASELINES if list(names) == ["auto"] else names:
-        find_baseline(name)
-        folder = exp_dir.with_name(exp_dir.name.replace("train_ucr_", f"train_{name}_", 1))
-        models = sorted(folder.glob("seed*/best_model.pth"))
-        if not models and list(names) != ["auto"]:
+    found: list[str | Path] = []
+    for name in names:
+        folder = exp_dir.name.replace("train_ucr_", f"train_{'*' if name == 'auto' else name}_", 1)
+        models = sorted(exp_dir.parent.glob(f"{folder}/seed*/best_model.pth"))
+        found += [model for model in models if model.parents[1] != exp_dir]
+        if name == "auto":
+            found += [bundled for bundled in bundled_models() if bundled == "-".join(sources)]
+        elif name in bundled_models() or Path(name).exists():
+            found.append(name)
+        elif not models:
             raise UserError(
-                f"--compare {name}: there is no {folder}/seed*/best_model.pth; train it first."
+                f"--compare {name}: there is no {exp_dir.parent / folder}/seed*/best_model.pth; "
+                "train it first, or name a model."
             )
-        found += models if folder != exp_dir else []
     return found
 
 

@@ -5,6 +5,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "asteroid_ucr"
 
@@ -34,3 +36,11 @@ def test_no_class_name_has_two_meanings():
         line.split()[1].split("(")[0].rstrip(":") for line in lines if line[:6] == "class "
     )
     assert not [name for name, count in names.items() if count > 1]
+
+
+@pytest.mark.parametrize("first", ["asteroid.models", "asteroid_ucr.base"])
+def test_the_separator_is_registered_whatever_is_imported_first(first):
+    text = f"import asteroid_ucr, {first}, asteroid_ucr.separator; from asteroid import models; "
+    text += "print(models.get('UCRSeparator').__name__)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "UCRSeparator"

@@ -83,7 +83,7 @@ def test_bad_models_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds a ConvTasNetSeparator, not a UCRSeparator"):
         UCRSeparator.from_pretrained(model.serialize())
     torch.save(model.serialize(), tmp_path / "best_model.pth")
-    with pytest.raises(UserError, match="not a trained baseline"):
+    with pytest.raises(UserError, match="not a trained model"):
         trained_rows([tmp_path], ["drums", "bass"])
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from asteroid_ucr import UCRSeparator
+from asteroid_ucr.cli import main
 
 RECIPE = Path(__file__).resolve().parents[1] / "egs" / "slakh_ucr"
 TINY = (
@@ -52,24 +53,27 @@ def run(recipe, *arguments, code=0):
 
 def test_all_stages_on_mini_slakh(recipe):
     arguments = ("--songs", "4", "--seconds", "4", "--options", TINY, "--seeds", "0 1")
-    run(recipe, "--stage", "0", "--stop_stage", "2", *arguments)
+    run(recipe, "--stage", "0", "--stop_stage", "2", "--model", "ucr", *arguments)
     exp = recipe / "exp" / "train_ucr_mini"
     # Again: finished training is left as it is.
     before = (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes()
-    run(recipe, "--stage", "2", "--stop_stage", "2", *arguments)
+    run(recipe, "--stage", "2", "--stop_stage", "2", "--model", "ucr", *arguments)
     assert (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes() == before
-    # A baseline of the same tag, trained by itself, is scored beside ours.
-    text, _ = run(recipe, "--stage", "1", *arguments[:-1], "0", "--model", "twin")
-    assert "scores exp/train_twin_mini" in text
-    text, _ = run(recipe, "--stage", "3", *arguments)
+    # Models of the same tag and the bundled one are scored beside ours. Four songs have few solos.
+    root, solos = str(recipe / "data" / "minislakh"), str(recipe / "data" / "solos" / "minislakh")
+    assert main(["solos", "--from_stems", "--data.root", root, "--data.solos", solos]) == 0
+    text, _ = run(recipe, "--stage", "1", *arguments[:-1], "0", "--model", "twin solos")
+    assert "scores exp/train_solos_mini" in text
+    text, _ = run(recipe, "--stage", "3", "--model", "ucr", *arguments)
     for name in ("all_metrics.csv", "final_metrics.json", "examples", "report.html", "publish_dir"):
         assert (exp / name).exists(), name
     results = json.loads((exp / "final_metrics.json").read_text())
     names = {row["name"] for row in results["rows"]}
     assert {"mixture", "static_eq", "hpss", "oracle_wiener", "oracle_codec_mask"} <= names
+    assert {"solos", "bundled", "twin"} <= names
     assert results["protocol"]["mix"] == "sum"
     lines = pd.read_csv(exp / "all_metrics.csv")
-    ours = lines[lines["row"].isin([r["name"] for r in results["rows"] if r["group"] == "ours"])]
+    ours = lines[lines["row"].str.startswith("ours_")]
     assert set(ours["model"]) == {"seed0", "seed1"}
     assert ours["si_sdr"].notna().any()
     page = (exp / "report.html").read_text()

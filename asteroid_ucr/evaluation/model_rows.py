@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asteroid_ucr.base import SeparatorModel, describe_budget
+from asteroid_ucr.base import SeparatorModel, bundled_models, describe_budget
 from asteroid_ucr.baselines.demucs import load_demucs, separate_demucs
 from asteroid_ucr.baselines.neural import WaveSeparator
 from asteroid_ucr.data.clips import Clip, read_source
@@ -25,6 +26,17 @@ from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.device import pick_device
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.flops import gflop_per_second
+
+# Label, group and note of the rows of our other models, by the kind of their training.
+OURS = {
+    "ucr": ("Ours, plain", "ours", "this package's model, trained on mixtures alone"),
+    "solos": (
+        "Ours, solos",
+        "ours",
+        "this package's model, trained on mixtures and solos found in them",
+    ),
+    "bundled": ("Ours, bundled", "ours", "the model that comes with this package"),
+}
 
 
 def model_rows(
@@ -83,20 +95,20 @@ def _cost(model: UCRSeparator, steps: int) -> float:
 def trained_rows(
     paths: Sequence[str | Path], sources: Sequence[str], validation: Sequence[Clip] = ()
 ) -> list[Row]:
-    """A row for each trained baseline, from its `best_model.pth`; seeds share a row's name.
+    """A row for each of some trained models: files, or names of bundled ones; seeds share a name.
 
     The outputs of models with more outputs than sources (MixIT) are assigned on the validation
     clips, and the files are rewritten. Without clips, the stored assignment is used.
 
     Raises:
-        UserError: If a file is not a trained baseline, or separates other sources.
+        UserError: If one is not a trained model, or separates other sources.
     """
     rows = []
     for path in paths:
         model = SeparatorModel.from_pretrained(str(path))
-        kind = (model.budget or {}).get("kind")
-        if kind not in BASELINES:
-            raise UserError(f"{path} is not a trained baseline: name a best_model.pth of one.")
+        kind = "bundled" if path in bundled_models() else (model.budget or {}).get("kind")
+        if kind not in {**BASELINES, **OURS}:
+            raise UserError(f"{path} is not a trained model: name a best_model.pth.")
         if model.sources != list(sources):
             raise UserError(
                 f"{path} separates {', '.join(model.sources)}, not {', '.join(sources)}: "
@@ -120,10 +132,10 @@ def assign_outputs(model: WaveSeparator, validation: Iterable[Clip]) -> None:
 
 
 def _baseline_row(model: SeparatorModel, kind: str) -> Row:
-    baseline = BASELINES[kind]
     seed = f"seed{model.budget['seed']}"
-    note = f"{baseline.note}; {describe_budget(model.budget)}"
-    named = {"name": kind, "label": baseline.label, "group": baseline.group, "note": note}
+    label, group, note = OURS.get(kind) or attrgetter("label", "group", "note")(BASELINES[kind])
+    note = f"{note}; {describe_budget(model.budget)}"
+    named = {"name": kind, "label": label, "group": group, "note": note}
     if isinstance(model, UCRSeparator):
         return replace(model_rows(model, seed, steps=[1])[0], **named)
     cost = partial(gflop_per_second, model, int(model.sample_rate))

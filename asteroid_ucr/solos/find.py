@@ -11,7 +11,8 @@ mixture of drums and bass, the bass plays alone. Pauses are found in rounds:
 3. The taggers are trained again, on windows of mixtures that lack an instrument, with and without
    one of its solos added. Steps 2 and 3 are repeated.
 
-In the end, for each instrument, the kind of mixture with the most confident tagger is kept.
+In the end, for each instrument, the kind of mixture with the most confident tagger is kept, and the
+other kind if its tagger is nearly as confident.
 
 A model that was trained on such solos hears more than a tagger does. If one is given, windows of
 all kinds are ranked by the tagger's confidence and by the share of the energy that the model gives
@@ -26,6 +27,7 @@ from itertools import combinations, groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -41,10 +43,14 @@ if TYPE_CHECKING:
 
 WINDOW, HOP = 96, 24  # frames: 1.3 s holds a beat, and pauses are rarely shorter
 BANDS = 32
-ROUNDS, DRAWS = 6, 1500  # rounds of training taggers; windows of each class
+ROUNDS, DRAWS = 2, 1500  # rounds of training taggers; windows of each class
 SHARE = 0.02  # share of a kind's windows that are taken as an instrument's solos
 MODEL_SHARE = 0.05  # the largest such share if a model helps
 MOST_ENERGY = 0.06  # largest share of energy of the instrument that should pause
+AS_CONFIDENT = 1.5  # a kind is kept if its taggers are at most this much less sure than the best
+MOST_OF_A_TRACK = (
+    6  # windows of a track, so that few tracks with a confusing sound do not fill a kind
+)
 FEWEST_SOLOS = 20
 _GAIN_DB = (-12.0, 8.0)  # level of an added solo relative to the window
 _QUIET = 0.02  # windows with a lower mean latent count as silence
@@ -107,7 +113,7 @@ def find_solos(
         found = {name: _candidates(table, name, presence) for name in instruments}
         solos = {name: np.concatenate([c for c, _ in kinds]) for name, kinds in found.items()}
     if model is None:
-        solos = {name: min(kinds, key=lambda kind: kind[1])[0] for name, kinds in found.items()}
+        solos = {name: _most_confident(kinds) for name, kinds in found.items()}
     else:
         energy = table.energy(model)
         solos = {name: _heard(table, name, presence, energy) for name in instruments}
@@ -139,6 +145,7 @@ class _Windows:
                         features.append(describe(window))
                         halves.append(number % 2)
         self.features = np.array(features)
+        self.tracks = np.array([window.track for window in self.windows])
         # A tagger is trained on the windows of one half and applied to those of the other.
         self.halves = np.array(halves)
 
@@ -152,6 +159,10 @@ class _Windows:
             if instrument in kind:
                 (partner,) = set(kind) - {instrument}
                 yield kind, partner, np.flatnonzero([w.kind == kind for w in self.windows])
+
+    def place_in_track(self, order: np.ndarray) -> np.ndarray:
+        """For each of a list of windows, how many windows of its track come before it."""
+        return pd.Series(self.tracks[order]).groupby(self.tracks[order]).cumcount().to_numpy()
 
     def describe_sum(self, first: int, second: int, gain_db: float) -> np.ndarray:
         """Features of the sum of two windows, the second louder by `gain_db`."""
@@ -251,9 +262,16 @@ def _candidates(
     candidates = []
     for _, partner, rows in table.kinds_with(instrument):
         order = rows[np.argsort(presence[partner][rows], kind="stable")]
+        order = order[table.place_in_track(order) < MOST_OF_A_TRACK]
         found = order[: round(SHARE * len(rows))]
         candidates.append((found, float(presence[partner][found].mean()) if len(found) else 1.0))
     return candidates
+
+
+def _most_confident(kinds: list[tuple[np.ndarray, float]]) -> np.ndarray:
+    """Windows of the kinds of mixtures whose taggers are about as sure as the surest."""
+    limit = AS_CONFIDENT * min(unsure for _, unsure in kinds)
+    return np.concatenate([windows for windows, unsure in kinds if unsure <= limit])
 
 
 def _heard(

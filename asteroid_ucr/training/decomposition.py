@@ -85,7 +85,8 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     watchers = [ComponentMonitor(caches[1], settings.frames)] if shown else []
     budget = fit(system, batches, validation, settings, exp_dir, checkpoint, keep, watchers)
     seconds = round(settings.frames / model.codec.frame_rate, 3)
-    model.budget = {"kind": "ucr", "crop_seconds": seconds, **budget}
+    kind = "solos" if summed else "ucr"
+    model.budget = {"kind": kind, "crop_seconds": seconds, **budget}
     model.save(Path(exp_dir) / "best_model.pth")
     return Path(exp_dir) / "best_model.pth"
 

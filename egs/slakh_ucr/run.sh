@@ -20,11 +20,14 @@
 #   --audio_dir DIR             any folder of audio; without stems, stages 0 to 4 can be run, and 0 to
 #                               3 are by default
 #   --songs N, --seconds N      size of mini-Slakh; --midi_dir and --soundfont render your own
-#   --model NAME                ucr, or a baseline to cache for and train: twin, convtasnet, hdemucs,
-#                               convtasnet_mixit; stage 3 of the same --tag scores what was trained
-#   --compare "NAMES"           baselines that stage 3 scores; auto: those trained with this --tag
+#   --model "NAMES"             models to cache for and train, with local/NAME.yml: ucr; solos, which
+#                               also learns from solos that it finds; or a baseline: twin,
+#                               convtasnet, hdemucs, convtasnet_mixit; default: ucr, and
+#                               solos too where songs are composed
+#   --compare "NAMES"           models that stage 3 scores beside ours; auto: those trained with this
+#                               --tag, and the bundled one
 #   --pretrained NAME           published Demucs weights to score beside them, such as htdemucs
-#   --conf FILE                 configuration (default: local/conf.yml, or the baseline's own);
+#   --conf FILE                 configuration of the only --model, ucr by default;
 #                               every option of it can be given in --options
 #   --options "--a.b 1 …"       overrides, such as "--training.steps 500 --model.latent_dim 2"
 #   --tag NAME                  results go to exp/train_ucr_NAME (train_convtasnet_NAME, …)
@@ -51,7 +54,7 @@ tag=mini
 seeds="0 1"
 resume=auto
 python_path=
-model=ucr
+model=
 compare=auto
 pretrained=
 
@@ -63,10 +66,10 @@ absolute() { case "$1" in "" | /*) echo "$1" ;; *) echo "$caller/$1" ;; esac; }
 [ -n "$stop_stage" ] || stop_stage=$([ -n "$audio_dir" ] && echo 3 || echo 6)
 [[ "$stage" =~ ^[0-6]$ && "$stop_stage" =~ ^[0-6]$ ]] || fail "--stage and --stop_stage go from 0 to 6."
 slakh_dir=$(absolute "${slakh_dir:-$audio_dir}") midi_dir=$(absolute "$midi_dir") soundfont=$(absolute "$soundfont")
-[ -n "$conf" ] || conf=local/$model.yml
-[ -f "$conf" ] || [ "$conf" != "local/$model.yml" ] || conf=local/conf.yml
-[ -f "$conf" ] || conf=$(absolute "$conf")
-[ -f "$conf" ] || fail "--conf $conf does not exist."
+[ -n "$model" ] || [ -n "$conf$slakh_dir$midi_dir" ] || model="ucr solos"
+model=${model:-ucr}
+[ -z "$conf" ] || [ -f "$conf" ] || conf=$(absolute "$conf")
+[ -z "$conf" ] || [ -f "$conf" ] || fail "--conf $conf does not exist."
 
 python=$(bash ../../env.sh "$python_path")
 # Threads that spin while they wait for each other are many times slower when anything else runs.
@@ -74,12 +77,22 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 ucr() { "$python" -m asteroid_ucr "$@"; }
 run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $2"; }
 
-[ "$model" = ucr ] || ucr train "$model" --help >/dev/null  # refuses an unknown name at once
-
 root=${slakh_dir:-$data_dir/minislakh}
-exp=exp/train_${model}_$tag
-# shellcheck disable=SC2206  # options are words
-common=(--config "$conf" --data.root "$root" --data.cache "$data_dir/cache" $options)
+solos=$data_dir/solos/$(basename "$root")
+
+configure() { # MODEL: its kind, folder and options
+  kind=$1 exp=exp/train_$1_$tag
+  [ "$kind" != solos ] || kind=ucr
+  local file=${conf:-local/$1.yml}
+  [ -f "$file" ] || file=local/conf.yml
+  # shellcheck disable=SC2206  # options are words
+  common=(--config "$file" --data.root "$root" --data.cache "$data_dir/cache" --data.solos "$solos" $options)
+}
+
+for name in $model; do
+  configure "$name"
+  [ "$kind" = ucr ] || ucr train "$kind" --help >/dev/null  # refuses an unknown name at once
+done
 
 if run 0 "data"; then
   if [ -n "$slakh_dir" ]; then
@@ -91,20 +104,28 @@ if run 0 "data"; then
 fi
 
 if run 1 "cache"; then
-  ucr cache "$model" "${common[@]}"
-fi
-
-if run 2 "training"; then
-  for seed in $seeds; do
-    ucr train "$model" "${common[@]}" --training.seed "$seed" --exp_dir "$exp/seed$seed" \
-      --resume "$resume"
+  for name in $model; do
+    configure "$name"
+    ucr cache "$kind" "${common[@]}"
+    [ "$name" != solos ] || [ -d "$solos" ] || ucr solos "${common[@]}"
   done
 fi
 
-if [ "$model" != ucr ]; then
+if run 2 "training"; then
+  for name in $model; do
+    configure "$name"
+    for seed in $seeds; do
+      ucr train "$kind" "${common[@]}" --training.seed "$seed" --exp_dir "$exp/seed$seed" \
+        --resume "$resume"
+    done
+  done
+fi
+
+if [[ " $model " != *" ucr "* ]]; then
   [ "$stop_stage" -lt 3 ] || echo "run.sh --stage 3 --tag $tag scores $exp beside the others."
   exit 0
 fi
+configure ucr
 
 if run 3 "evaluation"; then
   # shellcheck disable=SC2086  # names are words
