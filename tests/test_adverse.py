@@ -143,9 +143,14 @@ def test_ctrl_c_is_one_line(capsys):
         except KeyboardInterrupt:
             sys.exit(1)
 
-    for function in (lightning, lambda: os.kill(os.getpid(), signal.SIGINT) or time.sleep(5)):
-        assert exit_code(function) == 130
-        assert capsys.readouterr().err == "interrupted\n"
+    # Processes that a script starts in the background ignore the signal by default.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for function in (lightning, lambda: os.kill(os.getpid(), signal.SIGINT) or time.sleep(5)):
+            assert exit_code(function) == 130
+            assert capsys.readouterr().err == "interrupted\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_errors_of_the_operating_system_are_one_line(tmp_path, capsys):
