@@ -34,7 +34,7 @@ def songs(tmp_path_factory):
 def test_all_are_there():
     assert bundled_models() == NAMES
     folder = Path(asteroid_ucr.__file__).parent / "models"
-    assert (folder / "bundled.safetensors").stat().st_size < 30e6
+    assert (folder / "bundled.safetensors").stat().st_size < 25e6
     for name in NAMES:
         assert name in (folder / f"{name}.md").read_text()
 
@@ -58,12 +58,7 @@ def test_a_bundle_stores_what_models_share_once(tmp_path):
             assert torch.allclose(loaded(wav), model(wav), atol=2e-3)  # in half precision
 
 
-# The models learnt from the songs of version 0.1, in which basses and pianos were out of tune, each
-# by an amount of its own. Where they are in tune, this model does worse than nothing on some songs.
-UNTUNED = pytest.mark.xfail(strict=True, reason="learnt from songs that were out of tune")
-
-
-@pytest.mark.parametrize("name", [pytest.param(NAMES[0], marks=UNTUNED), *NAMES[1:]])
+@pytest.mark.parametrize("name", NAMES)
 def test_they_separate(name, songs):
     model = UCRSeparator.from_pretrained(name)
     assert model.sources == name.split("-")
