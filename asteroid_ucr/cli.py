@@ -183,7 +183,7 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
     ),
     option("--clips", type=Path, help="Folder of CLIP/{mix,drums,…}.wav to score instead."),
     option("--estimates", metavar="SUFFIX", help="With --clips: also score CLIP/SOURCE<SUFFIX>."),
-    option("--compare", nargs="+", default=[], metavar="FILE", help="Trained baselines to score."),
+    option("--compare", nargs="+", default=[], metavar="MODEL", help="Other models to score."),
     option("--pretrained", metavar="NAME", help="Published Demucs weights to score: htdemucs."),
     _out("evaluated", "Output folder.", metavar="DIR"),
     option("--steps", type=int, nargs="+", default=[1, 25], help="Sampler steps to score."),
