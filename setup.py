@@ -55,7 +55,7 @@ setup(
     ],
     extras_require={
         "dev": [
-            *("pytest", "pytest-xdist", "black", "ruff", "import-linter>=2.17"),
+            *("pytest", "pytest-xdist", "hypothesis", "black", "ruff", "import-linter>=2.17"),
             "encodec>=0.1.1",  # tests compare with it
         ],
         "encodec": ["encodec>=0.1.1"],  # its code is licensed CC BY-NC 4.0

@@ -7,12 +7,16 @@ from asteroid_ucr import _plugin, _quiet  # noqa: F401 - silences before anythin
 from asteroid_ucr.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from asteroid_ucr.api import Separator
     from asteroid_ucr.separator import UCRSeparator
 
 __version__ = "0.2.0"
-__all__ = ["UCRSeparator", "UserError", "__version__"]
+__all__ = ["Separator", "UCRSeparator", "UserError", "__version__"]
 
-_MODULES = {"UCRSeparator": "separator"}  # imported on first use, which takes seconds
+_MODULES = {
+    "Separator": "api",
+    "UCRSeparator": "separator",
+}  # imported on first use, which takes seconds
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,10 +16,15 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from asteroid_ucr.streaming import write_stems
 from asteroid_ucr.utils.atomic import atomic_path
-from asteroid_ucr.utils.errors import UNREADABLE, UserError
+from asteroid_ucr.utils.audio import as_waveform, resample
+from asteroid_ucr.utils.decoding import check_samples
+from asteroid_ucr.utils.errors import UNREADABLE, AudioWarning, UserError
 
 Model = TypeVar("Model", bound="SeparatorModel")
+# Added by `DataParallel` and `torch.compile`.
+_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")
 TOWERS = "decomposition.encoder.towers."
 
 
@@ -60,7 +67,8 @@ class SeparatorModel(BaseModel):
 
     @staticmethod
     def _as_batch(wav: Tensor) -> Tensor:
-        """`(time,)`, `(batch, time)` or `(batch, 1, time)` to `(batch, 1, time)`."""
+        """`(time,)`, `(batch, time)` or `(batch, 1, time)` to floats `(batch, 1, time)`."""
+        wav = as_waveform(wav)
         batch = torch.atleast_2d(wav)[:, None] if wav.ndim in (1, 2) else wav
         if batch.ndim != 3 or batch.shape[1] != 1:
             raise UserError(
@@ -80,17 +88,78 @@ class SeparatorModel(BaseModel):
         """
         return self.forward_wav(wav.to(self.device), **options).to(wav.device)
 
-    def separate(self, wav: Any, **options: Any) -> Any:
-        """Separates a tensor, an array or, as in Asteroid, a file."""
-        if isinstance(wav, str):
-            return super().separate(wav, **options)
+    def separate(self, wav: Any, *arguments: Any, **options: Any) -> Any:
+        """Separates a tensor, an array or, as in Asteroid, the file of a path; see `file_separate`.
+
+        Raises:
+            UserError: If the waveform or the file cannot be used, or the result is not finite.
+        """
+        if isinstance(wav, str | Path):
+            return self.file_separate(wav, *arguments, **options)
         if isinstance(wav, Tensor):
+            check_samples(wav.detach().cpu().double().numpy(), "The waveform")
             return self.torch_separate(wav, **options)
         return self.numpy_separate(wav, **options)
 
     def numpy_separate(self, wav: Any, **options: Any) -> Any:
-        """`torch_separate` for numpy arrays."""
-        return self.torch_separate(torch.from_numpy(wav), **options).numpy()
+        """`torch_separate` for numpy arrays; integers have their own full scale."""
+        return self.separate(as_waveform(wav), **options).numpy()
+
+    def file_separate(
+        self,
+        filename: str | Path,
+        output_dir: str | Path | None = None,
+        force_overwrite: bool = False,
+        resample: bool = True,
+        **options: Any,
+    ) -> list[Path]:
+        """Separates a file into `<name>_est1.wav` and so on, the file names of Asteroid.
+
+        Unlike Asteroid's function of this name, it does not rescale the stems. They have the rate
+        and the channels of the file and add up to it, and the memory does not grow with the file.
+
+        Args:
+            filename: Path of the mixture.
+            output_dir: Folder of the stems, created if needed; None takes that of the mixture.
+            force_overwrite: Whether to replace stems that exist; otherwise they are kept.
+            resample: Accepted for compatibility; every rate is resampled for the analysis.
+            **options: Options of `asteroid_ucr.streaming.write_stems`.
+
+        Returns:
+            Paths of the stems.
+
+        Raises:
+            UserError: If the file cannot be read or the stems cannot be written.
+        """
+        path = Path(filename)
+        folder = path.parent if output_dir is None else Path(output_dir)
+        targets = [folder / f"{path.stem}_est{number + 1}.wav" for number in range(self.n_src)]
+        if targets[0].is_file() and not force_overwrite:
+            text = f"{targets[0]} exists already: pass force_overwrite=True to replace it."
+            warnings.warn(text, AudioWarning, stacklevel=2)
+        else:
+            write_stems(self, path, targets, **options)
+        return targets
+
+    def separate_part(
+        self, wav: Tensor, sample_rate: int, second: int, gain: Tensor, **options: Any
+    ) -> Tensor:
+        """Separates a part of a recording, of any sample rate and number of channels.
+
+        Args:
+            wav: `(channels, time)`.
+            sample_rate: Sample rate of `wav`, in Hz.
+            second: Where the part starts in the recording, in whole seconds.
+            gain: `level_gain` of the recording.
+            **options: Options of `forward`; None stands for its default.
+
+        Returns:
+            `(n_src, channels, time)`, on the device of the model.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        rates = (sample_rate, int(self.sample_rate))
+        stems = self(resample(wav.to(self.device)[:, None], *rates), **given)
+        return resample(stems.transpose(0, 1), *rates[::-1])[..., : wav.shape[-1]]
 
     def serialize(self) -> dict[str, Any]:
         """The model as plain types, which `torch.load` reads with `weights_only`."""
@@ -137,9 +206,34 @@ class SeparatorModel(BaseModel):
             raise UserError(f"{name_or_conf} holds a {name}, not a {cls.__name__}.")
         budget = conf.get("infos", {}).get("budget")
         conf = _upgraded({**conf, "model_args": {**conf["model_args"], **kwargs}})
-        model = super().from_pretrained(conf, *args).eval()
+        label = name if isinstance(name_or_conf, dict) else str(name_or_conf)
+        conf["state_dict"] = _checked(conf["state_dict"], label)
+        try:
+            model = super().from_pretrained(conf, *args).eval()
+        except RuntimeError as error:  # missing, unknown or unfitting weights
+            reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
+            raise UserError(
+                f"The weights of {label} do not fit its settings ({reason[:200]}): use the file "
+                "as the training wrote it."
+            ) from error
         model.budget = budget
         return model
+
+
+def _checked(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Weights without the prefixes of wrapped models.
+
+    Raises:
+        UserError: If a weight is NaN or infinite.
+    """
+    state = {_PREFIX.sub("", key): value for key, value in state.items()}
+    for key, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UserError(
+                f"The weights of {name} are NaN or infinite ({key}): its training diverged; use "
+                "an earlier checkpoint."
+            )
+    return state
 
 
 def describe_budget(budget: dict[str, Any] | None) -> str:

@@ -76,7 +76,14 @@ CODEC_DIR = option("--codec_dir", help="Folder of the codec's published weights.
 @command(
     option("files", nargs="+", metavar="FILE", help="Sound files, folders or globs."),
     _out("separated", "Output folder.", metavar="DIR"),
-    option("--format", choices=["wav", "flac"], default="wav", help="Format of the stems."),
+    option("--format", choices=["wav", "flac", "ogg", "mp3"], default="wav", help="Of the stems."),
+    option("--bits", type=int, choices=[16, 24, 32], help="Per sample (default: the most)."),
+    option(
+        "--clip",
+        choices=["rescale", "clamp", "refuse"],
+        default="rescale",
+        help="What to do with stems beyond full scale; 32-bit wav files hold them as they are.",
+    ),
     option("--chunk", type=int, default=30, metavar="SECONDS", help="Audio in memory at a time."),
     option("--model", required=True, help=MODEL),
     option("--seed", type=int, help="Seed of the sampler's noise."),
@@ -94,17 +101,25 @@ def separate(
     """
     from tqdm import tqdm
 
-    from asteroid_ucr.files import output_folders, separate_file
+    from asteroid_ucr.api import Separator
+    from asteroid_ucr.files import output_folders
 
     folders = output_folders(expand(files), out)
-    separator = load_model(model, device, codec_dir)
-    settings = [options[name] for name in ("format", "steps", "seed", "chunk")]
+    separator = Separator(
+        model,
+        device,
+        steps=options["steps"],
+        seed=options["seed"],
+        chunk_seconds=options["chunk"],
+        codec_dir=codec_dir,
+    )
+    written = {"suffix": options["format"], "bits": options["bits"], "clip": options["clip"]}
     failed = 0
     for file, folder in folders.items():
         with tqdm(total=100, desc=file.name, unit="%", disable=None) as bar:
             try:
-                separate_file(
-                    separator, file, folder, *settings, lambda x: bar.update(round(100 * x) - bar.n)
+                separator.separate_file(
+                    file, folder, progress=lambda x: bar.update(round(100 * x) - bar.n), **written
                 )
             except UserError as error:
                 failed += 1
@@ -395,15 +410,36 @@ def select(model: str, sources: list[str], out: Path) -> None:
     chosen.save(target)
 
 
-@command()
-def infer(arguments: Sequence[str]) -> None:
-    """Run asteroid-infer, with its own arguments, on this package's models."""
-    from asteroid.scripts.asteroid_cli import infer as run
+@command(
+    option("model", metavar="MODEL", help=MODEL),
+    option("--files", nargs="+", required=True, help="Sound files, folders or globs."),
+    option("-f", "--force-overwrite", action="store_true", help="Replace stems that exist."),
+    option("-o", "--output-dir", type=Path, help="Folder (default: that of each file)."),
+    option("-d", "--device", default="auto", help="As for `separate`."),
+    option("-w", "--ola-window", type=int, metavar="SAMPLES", help="Length of the chunks."),
+    option("-r", "--resample", action="store_true", help="No effect: any rate is resampled."),
+    option("--ola-hop", type=int, help="No effect: chunks overlap by 2 s."),
+    option("--ola-window-type", help="No effect."),
+    option("--ola-no-reorder", action="store_true", help="No effect: stems keep their order."),
+)
+def infer(
+    model: str, files: list[str], device: str, output_dir: Path | None, **options: Any
+) -> int:
+    """Separate files with the options and file names of asteroid-infer.
 
-    if not any(a.startswith("--ola-window-type") for a in arguments):
-        # Asteroid's own default, "hanning", no longer exists in scipy.
-        arguments = [*arguments, "--ola-window-type", "hann"]
-    for flag in ("-o", "--output-dir"):
-        if flag in arguments[:-1]:
-            Path(arguments[arguments.index(flag) + 1]).mkdir(parents=True, exist_ok=True)
-    run(list(arguments))
+    Writes <name>_est1.wav and so on, at each file's own rate and channels. Unlike asteroid-infer,
+    it does not rescale the stems, which add up to the mixture.
+    """
+    from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS
+
+    separator, failed = load_model(model, device), 0
+    window = options["ola_window"]
+    chunk = CHUNK_SECONDS if window is None else window // int(separator.sample_rate)
+    settings = {"chunk_seconds": max(chunk, 2 * OVERLAP_SECONDS)}
+    for file in expand(files):
+        try:
+            separator.separate(file, output_dir, options["force_overwrite"], **settings)
+        except UserError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+    return 2 if failed else 0

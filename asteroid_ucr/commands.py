@@ -10,12 +10,13 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from asteroid_ucr.config import parse_recipe, recipe_parser
-from asteroid_ucr.utils.errors import UserError, system_error
+from asteroid_ucr.utils.errors import AudioWarning, UserError, system_error
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -164,10 +165,21 @@ def as_a_process() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if number := getattr(signal, name, None):
             signal.signal(number, _stop)
+    warnings.formatwarning = _one_line
     codecs.register_error("asteroid_ucr", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="asteroid_ucr")
+
+
+_format = warnings.formatwarning
+
+
+def _one_line(message: Warning | str, category: type[Warning], *about: Any) -> str:
+    """Prints a warning about a file as an error is printed."""
+    return (
+        f"warning: {message}\n" if category is AudioWarning else _format(message, category, *about)
+    )
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -1,44 +1,24 @@
-"""Separates files of any length in bounded memory, and generates files.
-
-A file is separated in overlapping chunks, which are cross-faded. The level is measured over the
-whole file and the sampler's noise is a function of the absolute frame, so that neighbouring chunks
-agree in their overlap.
-"""
+"""Separates and generates files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import soundfile as sf
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from asteroid_ucr.generator import STEPS, source_number
-from asteroid_ucr.masking import apply_masks
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.utils.atomic import atomic_path
-from asteroid_ucr.utils.audio import (
-    check_samples,
-    close_written,
-    level_gain,
-    open_audio,
-    read_audio,
-    resample,
-    rms_gain,
-    write_audio,
-    writing,
-)
-from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, chunk_starts, crossfade
+from asteroid_ucr.streaming import write_stems
+from asteroid_ucr.utils.audio import level_gain, read_audio, write_audio
+from asteroid_ucr.utils.crossfade import CHUNK_SECONDS
 from asteroid_ucr.utils.errors import UserError, check_positive
+from asteroid_ucr.utils.stems import check_format
 
 SECONDS = 10.0  # default length, if no input has a length
 BATCH = 8  # number of items generated together
-SUBTYPES = {"wav": "FLOAT", "flac": "PCM_24"}  # precise enough that the stems add up
 
 
 def separate_file(
@@ -50,22 +30,27 @@ def separate_file(
     seed: int | None = None,
     chunk_seconds: int = CHUNK_SECONDS,
     progress: Callable[[float], None] | None = None,
+    bits: int | None = None,
+    clip: str = "rescale",
 ) -> list[Path]:
     """Separates an audio file into `folder/<source>.<suffix>`.
 
     The stems have the sample rate and the channels of the file, and add up to it. All channels
-    share the masks, which are computed from the mean of the channels. The files appear only when
+    share the masks, which are computed from the channels' mean power. The files appear only when
     all are complete.
 
     Args:
         model: Model on the device to use.
         path: Path of the mixture.
         folder: Folder for the stems; created if needed.
-        suffix: "wav" (32-bit float) or "flac" (24-bit).
+        suffix: "wav", "flac", "ogg" or "mp3".
         steps: Number of sampler steps; None takes the model's setting.
         seed: Seed of the sampler's noise; None takes the model's setting.
         chunk_seconds: Length of the chunks, at least 4 s.
         progress: Function that is called with the completed fraction.
+        bits: Bits per sample; None takes 32-bit float for wav and 24 bits for flac.
+        clip: What to do with stems beyond full scale, in formats other than 32-bit float:
+            "rescale", "clamp" or "refuse"; see `asteroid_ucr.utils.stems.stem_writer`.
 
     Returns:
         Paths of the stems, in the order of `model.sources`.
@@ -74,71 +59,11 @@ def separate_file(
         UserError: If an option is not valid, the file cannot be read, or the stems cannot be
             written.
     """
-    if suffix not in SUBTYPES:
-        raise UserError(f"format {suffix!r} is unknown: choose one of {', '.join(SUBTYPES)}.")
-    if chunk_seconds < 2 * OVERLAP_SECONDS:
-        raise UserError(f"chunk {chunk_seconds} is too short: give {2 * OVERLAP_SECONDS} or more.")
+    check_format(suffix)  # before the folder is made
     targets = [Path(folder) / f"{source}.{suffix}" for source in model.sources]
-    with open_audio(path) as file, ExitStack() as stack:
-        rate = file.samplerate
-        gain = rms_gain(torch.tensor(_rms(file, path))).reshape(1, 1, 1)
-
-        @torch.inference_mode()
-        def separate(wav: Tensor, second: int) -> Tensor:
-            wav = wav.to(model.device)
-            mono = resample(wav.mean(1, keepdim=True), rate, int(model.sample_rate))
-            frame = second * model.codec.sample_rate // model.codec.hop
-            masks = model.masks(mono, steps=steps, seed=seed, first_frame=frame, gain=gain.to(mono))
-            return apply_masks(wav, masks, rate)[0].cpu()
-
-        temporary = [stack.enter_context(atomic_path(target)) for target in targets]
-        writers = [stack.enter_context(_writer(t, file, suffix)) for t in temporary]
-        stems = (separate(*chunk) for chunk in _chunks(file, chunk_seconds * rate))
-        done = 0
-        for piece in crossfade(stems, OVERLAP_SECONDS * rate):
-            done += piece.shape[-1]
-            for writer, stem in zip(writers, piece, strict=True):
-                with writing(temporary[0]):
-                    writer.write(stem.numpy().T)
-            if progress is not None:
-                progress(done / file.frames)
-        for writer in writers:
-            close_written(writer)
+    options = {"steps": steps, "seed": seed, "chunk_seconds": chunk_seconds, "progress": progress}
+    write_stems(model, path, targets, bits, clip, **options)
     return targets
-
-
-def _rms(file: sf.SoundFile, path: str | Path) -> float:
-    """RMS of the mean of the channels; samples that are not finite are refused."""
-    energy = 0.0
-    for block in file.blocks(blocksize=60 * file.samplerate, dtype="float32", always_2d=True):
-        check_samples(block, path)
-        energy += float(np.square(block.mean(1), dtype=np.float64).sum())
-    file.seek(0)
-    return (energy / file.frames) ** 0.5
-
-
-def _chunks(file: sf.SoundFile, length: int) -> Iterator[tuple[Tensor, int]]:
-    """Overlapping chunks `(1, channels, time)`, and the second at which each starts."""
-    for start in chunk_starts(file.frames, length, OVERLAP_SECONDS * file.samplerate):
-        file.seek(start)
-        samples = file.read(length, dtype="float32", always_2d=True)
-        yield torch.from_numpy(samples.T.copy())[None], start // file.samplerate
-
-
-def _writer(path: Path, like: sf.SoundFile, suffix: str) -> sf.SoundFile:
-    """Opens a file with the rate and channels of another one for writing."""
-    # A plain wav file holds 4 GiB; RF64 has the same ending and no such limit.
-    large = like.frames * like.channels * 4 > 4e9
-    container = "RF64" if large and suffix == "wav" else suffix.upper()
-    with writing(path):
-        return sf.SoundFile(
-            os.fsencode(path),
-            "w",
-            like.samplerate,
-            like.channels,
-            SUBTYPES[suffix],
-            format=container,
-        )
 
 
 def output_folders(files: Sequence[Path], out: Path) -> dict[Path, Path]:

@@ -68,6 +68,28 @@ def istft(spec: Tensor, length: int, sample_rate: int = MASK_RATE) -> Tensor:
     return wav.reshape(*spec.shape[:-2], length)
 
 
+def downmix(wav: Tensor, sample_rate: int = MASK_RATE) -> Tensor:
+    """One channel with the mean power of all channels at every time and frequency.
+
+    Channels of opposite phase, whose mean is silence, do not cancel.
+
+    Args:
+        wav: `(batch, channels, time)`; a single channel is returned unchanged.
+        sample_rate: Sample rate in Hz.
+
+    Returns:
+        `(batch, 1, time)`.
+    """
+    if wav.shape[1] == 1:
+        return wav
+    spec = stft(wav, sample_rate)
+    rms = spec.abs().square().mean(1, keepdim=True).sqrt()
+    # The phase is that of the sum. Its weights differ slightly, so that nothing cancels exactly.
+    weights = torch.linspace(1, 0.9, wav.shape[1], device=wav.device, dtype=wav.dtype)
+    total = (spec * weights[:, None, None]).sum(1, keepdim=True)
+    return istft(rms * torch.sgn(total), wav.shape[-1], sample_rate)
+
+
 def wiener_masks(power: Tensor, eps: float = 1e-10) -> Tensor:
     """Soft masks from power spectrograms: each source's share of the total power.
 

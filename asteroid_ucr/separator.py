@@ -17,10 +17,10 @@ from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.composition import build_composition
 from asteroid_ucr.decomposition import Decomposition
 from asteroid_ucr.generator import STEPS, Generator
-from asteroid_ucr.masking import apply_masks, wiener_masks
+from asteroid_ucr.masking import apply_masks, downmix, wiener_masks
 from asteroid_ucr.networks import SemanticEncoder, build_denoiser
 from asteroid_ucr.prior import MaskingPrior
-from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.audio import level_gain, resample, without_offset
 from asteroid_ucr.utils.errors import UserError, check_positive
 
 REFINEMENTS = ("wiener", "none")
@@ -167,19 +167,22 @@ class UCRSeparator(SeparatorModel):
         Raises:
             UserError: If an option or the shape is not valid.
         """
-        mixture = self._as_batch(wav).float()
+        given = self._as_batch(wav)
+        mixture = given.float()
         refine = self.refine if refine is None else refine
         if refine not in REFINEMENTS:
             raise UserError(f"refine {refine!r} is unknown: choose one of {REFINEMENTS}.")
+        if not len(mixture):
+            return given.new_zeros(0, self.n_src, wav.shape[-1])
         options = {"steps": steps, "seed": seed, "alpha_start": alpha_start, "noise": noise}
         if refine == "wiener":
             masks = self.masks(mixture, **options)
             sources = apply_masks(mixture, masks, self.sample_rate)[:, :, 0]
         else:
             gain = level_gain(mixture)
-            latents = self._in_float32(self.codec.encode, mixture * gain)
+            latents = self._latents(mixture, gain)
             sources = self._decode(self._components(latents, **options), wav.shape[-1]) / gain
-        sources = sources.to(wav.dtype)
+        sources = sources.to(given.dtype)
         return sources[0] if wav.ndim == 1 else sources
 
     def masks(
@@ -197,13 +200,27 @@ class UCRSeparator(SeparatorModel):
         Returns:
             `(batch, n_src, freq, frames)`, which sum to one over the sources.
         """
-        mixture = self._as_batch(wav).float()
-        mixture = mixture * (level_gain(mixture) if gain is None else gain)
-        latents = self._in_float32(self.codec.encode, mixture)
+        latents = self._latents(self._as_batch(wav), gain)
         components = self._components(latents, first_frame=first_frame, **options)
         flat, length = components.flatten(0, 1), wav.shape[-1]
         power = self._in_float32(self.codec.spectrogram, flat, length)
         return wiener_masks(power.unflatten(0, components.shape[:2]))
+
+    def separate_part(
+        self, wav: Tensor, sample_rate: int, second: int, gain: Tensor, **options: Any
+    ) -> Tensor:
+        """Separates a part of a recording; see `SeparatorModel.separate_part`.
+
+        All channels get the same masks, so that the stems add up to `wav`.
+        """
+        wav = wav.to(self.device)[None]
+        # The masks are at the training level, so that powers are in the range of single precision.
+        level = gain.to(wav)
+        mono = downmix(level * without_offset(wav), sample_rate)
+        mono = resample(mono, sample_rate, int(self.sample_rate))
+        frame = second * self.codec.sample_rate // self.codec.hop
+        masks = self.masks(mono, gain=torch.ones_like(level), first_frame=frame, **options)
+        return apply_masks(wav, masks, sample_rate)[0]
 
     def latent_energy(self, latents: Tensor) -> Tensor:
         """Energy of a mixture under each source's soft mask, `(batch, n_src, frames)`.
@@ -220,8 +237,7 @@ class UCRSeparator(SeparatorModel):
         Args:
             wav: Mixture, as for `forward`.
         """
-        mixture = self._as_batch(wav).float()
-        latents = self._in_float32(self.codec.encode, mixture * level_gain(mixture))
+        latents = self._latents(self._as_batch(wav))
         return self.decomposition.encode(latents.to(self.dtype)).float()
 
     def decode(self, z: Tensor, length: int | None = None, **options: Any) -> Tensor:
@@ -236,6 +252,12 @@ class UCRSeparator(SeparatorModel):
         """
         length = z.shape[-1] * self.codec.hop if length is None else length
         return self._decode(self._render(z, **options), length)
+
+    def _latents(self, mixture: Tensor, gain: Tensor | None = None) -> Tensor:
+        """The codec's latents of `(batch, 1, time)`, without offset and at the training level."""
+        mixture = mixture.float()
+        gain = level_gain(mixture) if gain is None else gain
+        return self._in_float32(self.codec.encode, gain * without_offset(mixture))
 
     def _in_float32(self, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
         """Calls a function of the codec, which computes in float32 under autocast as well."""

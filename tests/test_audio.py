@@ -9,7 +9,7 @@ import torch
 
 from asteroid_ucr import UserError
 from asteroid_ucr.utils.atomic import atomic_path
-from asteroid_ucr.utils.audio import level_gain, read_audio, resample, write_audio
+from asteroid_ucr.utils.audio import as_waveform, level_gain, read_audio, resample, write_audio
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
@@ -43,8 +43,49 @@ def test_resampling_keeps_a_tone():
 
 def test_level_gain():
     wav = torch.randn(3, 1, 5000) * torch.tensor([0.01, 1.0, 0.0])[:, None, None]
+    wav -= wav.mean(-1, keepdim=True)
     levels = (wav * level_gain(wav)).square().mean(-1).sqrt().flatten()
     assert torch.allclose(levels, torch.tensor([0.1, 0.1, 0.0]))
+
+
+def test_the_level_ignores_offset_and_long_silence():
+    wav = 0.1 * torch.randn(1, 12 * 24_000, generator=torch.Generator().manual_seed(0))
+    gain = level_gain(wav)
+    assert torch.allclose(gain, 0.1 / wav.std(), rtol=1e-3)
+    assert torch.allclose(level_gain(wav + 0.5), gain, rtol=1e-3)
+    floor = 1e-4 * torch.randn(1, 240 * 24_000, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(level_gain(torch.cat([floor, wav], -1)), gain, rtol=1e-2)
+    # Short rests are part of the music.
+    rest = torch.cat([wav[:, :48_000], torch.zeros(1, 24_000), wav[:, :48_000]], -1)
+    assert torch.allclose(level_gain(rest), 0.1 / rest.square().mean().sqrt(), rtol=1e-3)
+
+
+def test_gradients_of_the_level_are_finite():
+    wav = torch.stack([torch.zeros(100), torch.linspace(-1, 1, 100)]).requires_grad_()
+    (level_gain(wav) * wav).sum().backward()
+    assert wav.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("rate", [44_099, 96_001, 4001])
+def test_odd_rates_are_resampled_in_bounded_memory(rate):
+    tone = torch.sin(2 * torch.pi * 440 * torch.arange(2 * rate) / rate)
+    wanted = torch.sin(2 * torch.pi * 440 * torch.arange(48_000) / 24_000)
+    found = resample(tone[None], rate, 24_000)
+    assert found.shape == (1, 48_000)
+    assert (found[0] - wanted)[1000:-1000].abs().max() < 1e-3
+    assert resample(torch.zeros(0, 1, rate), rate, 24_000).shape == (0, 1, 24_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "full"), [(np.int16, 2**15), (np.int32, 2**31), (np.float64, 1), (np.float32, 1)]
+)
+def test_arrays_of_any_type_have_their_full_scale(kind, full):
+    wav = as_waveform((np.array([0.5, -0.25]) * full).astype(kind))
+    assert wav.tolist() == [0.5, -0.25]
+    assert as_waveform(np.array([0, 128, 192], dtype=np.uint8)).tolist() == [-1.0, 0.0, 0.5]
+    for wrong in ("text", [True], [1j], [[1], [2, 3]]):
+        with pytest.raises(UserError):
+            as_waveform(wrong)
 
 
 def bad_file(folder, kind):

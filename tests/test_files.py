@@ -10,7 +10,9 @@ import torch
 
 from asteroid_ucr import UserError
 from asteroid_ucr.files import output_folders, separate_file
-from asteroid_ucr.utils.audio import read_audio
+from asteroid_ucr.streaming import AudioSource
+from asteroid_ucr.utils.audio import level_gain, read_audio
+from asteroid_ucr.utils.errors import AudioWarning
 
 
 def music(seconds, rate, channels=1, seed=0):
@@ -70,6 +72,83 @@ def test_silence_gives_silence(small_model, tmp_path):
         assert np.abs(sf.read(path)[0]).max() == 0
 
 
+def stems_of(model, folder, wav, rate=24_000, **options):
+    """Stems `(n_src, time, channels)` of samples `(time, channels)`."""
+    sf.write(folder / "a.wav", wav, rate, subtype="FLOAT")
+    paths = separate_file(model, folder / "a.wav", folder / "out", **options)
+    return np.stack([sf.read(p, dtype="float32", always_2d=True)[0] for p in paths])
+
+
+def test_channels_of_opposite_phase_do_not_cancel(small_model, tmp_path):
+    wav = music(2.5, 44_100)
+    mono = stems_of(small_model, tmp_path, wav, 44_100)
+    for sign in (1, -1):
+        pair = stems_of(small_model, tmp_path, np.concatenate([wav, sign * wav], 1), 44_100)
+        assert np.allclose(pair[..., 0], mono[..., 0], atol=1e-3)
+        assert np.allclose(pair[..., 1], sign * mono[..., 0], atol=1e-3)
+
+
+@torch.no_grad()
+def test_offset_and_long_silence_do_not_change_the_analysis(small_model):
+    wav = torch.from_numpy(music(3, 24_000).T)
+    gain = level_gain(wav)
+    for changed in (wav, wav + 0.5, torch.cat([0 * wav] * 9 + [wav], -1)):
+        assert torch.allclose(AudioSource.of_tensor(changed, 24_000).gain(), gain[0], rtol=2e-3)
+    difference = small_model.masks(wav + 0.5) - small_model.masks(wav)
+    assert difference.abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("rate", [44_099, 96_001])
+def test_odd_rates(small_model, tmp_path, rate):
+    wav = music(2, rate)
+    stems = stems_of(small_model, tmp_path, wav, rate)
+    assert np.allclose(stems.sum(0), wav, atol=1e-5)
+
+
+def test_stems_beyond_full_scale_are_never_clipped_silently(small_model, tmp_path):
+    wav = 20 * music(2, 24_000)
+    for suffix, bits in [("wav", None), ("flac", None), ("wav", 16), ("wav", 24)]:
+        options = {"suffix": suffix, "bits": bits}
+        if (suffix, bits) == ("wav", None):
+            whole = stems_of(small_model, tmp_path, wav)
+            assert np.abs(whole).max() > 1 and np.allclose(whole.sum(0), wav, atol=1e-4)
+            continue
+        with pytest.warns(AudioWarning, match="scaled by"):
+            stems = stems_of(small_model, tmp_path, wav, **options)
+        scale = 1 / np.abs(whole).max()
+        assert np.allclose(stems, scale * whole, atol=1e-4 if bits == 16 else 1e-6)
+        with pytest.warns(AudioWarning, match="limited"):
+            stems = stems_of(small_model, tmp_path, wav, clip="clamp", **options)
+        assert np.allclose(stems, whole.clip(-1, 1), atol=1e-4)
+        with pytest.raises(UserError, match="peak"):
+            stems_of(small_model, tmp_path, wav, clip="refuse", **options)
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "mp3"])
+def test_lossy_formats_keep_the_length(small_model, tmp_path, suffix):
+    wav = music(2, 24_000, 2)
+    sf.write(tmp_path / "a.wav", wav, 24_000)
+    for path in separate_file(small_model, tmp_path / "a.wav", tmp_path / "out", suffix):
+        found, rate = read_audio(path)
+        assert rate == 24_000 and found.shape == (2, len(wav))
+
+
+def test_a_stem_never_replaces_its_mixture(small_model, tmp_path):
+    sf.write(tmp_path / "drums.wav", music(1, 8000), 8000)
+    before = (tmp_path / "drums.wav").read_bytes()
+    with pytest.raises(UserError, match="replace its mixture"):
+        separate_file(small_model, tmp_path / "drums.wav", tmp_path)
+    assert (tmp_path / "drums.wav").read_bytes() == before
+
+
+def test_nan_weights_never_become_stems(small_model, tmp_path):
+    sf.write(tmp_path / "a.wav", music(1, 8000), 8000)
+    next(small_model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(UserError, match="NaN"):
+        separate_file(small_model, tmp_path / "a.wav", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 MEASURE = """
 import resource, sys, torch
 sys.path.insert(0, {tests!r})
@@ -109,11 +188,19 @@ def test_a_bad_end_leaves_nothing(small_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"suffix": "mp3"}, "mp3"), ({"chunk_seconds": 1}, "chunk")]
+    ("options", "words"),
+    [
+        ({"suffix": "mid"}, "mid"),
+        ({"suffix": "flac", "bits": 32}, "32 bits"),
+        ({"suffix": "mp3", "bits": 16}, "16 bits"),
+        ({"clip": "magic"}, "magic"),
+        ({"chunk_seconds": 1}, "chunk"),
+    ],
 )
 def test_bad_options(small_model, tmp_path, options, words):
+    sf.write(tmp_path / "a.wav", music(1, 8000), 8000)
     with pytest.raises(UserError, match=words):
-        separate_file(small_model, tmp_path / "a.wav", tmp_path, **options)
+        separate_file(small_model, tmp_path / "a.wav", tmp_path / "out", **options)
 
 
 def test_files_of_one_name_do_not_overwrite_each_other(tmp_path):

@@ -10,6 +10,7 @@ from asteroid_ucr.masking import (
     MASK_FFT,
     MASK_HOP,
     apply_masks,
+    downmix,
     fast_length,
     istft,
     stft,
@@ -74,6 +75,19 @@ def test_wiener_masks():
     assert torch.allclose(wiener_masks(power).flatten(), torch.tensor([0.8, 0.2, 0.0]), atol=1e-6)
     silent = wiener_masks(torch.zeros(1, 4, 2, 2))
     assert torch.equal(silent, torch.full((1, 4, 2, 2), 0.25))
+
+
+@pytest.mark.parametrize("rate", [24_000, 44_100])
+def test_downmixing_keeps_the_power_of_all_channels(rate):
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(2, 1, rate, generator=generator)
+    mono = left[None]
+    assert downmix(mono, rate) is mono
+    for pair in ([left, left], [left, -left]):
+        assert torch.allclose(downmix(torch.stack(pair, 1), rate), mono, atol=1e-4)
+    both = downmix(torch.stack([left, right], 1), rate)
+    assert both.square().mean() == pytest.approx(1.0, rel=0.15)
+    assert downmix(torch.zeros(1, 2, 100), rate).abs().max() == 0
 
 
 def test_silence_gives_silence():

@@ -1,8 +1,11 @@
 """UCRSeparator as an Asteroid model."""
 
+import pickle
 from copy import deepcopy
 
+import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from asteroid.dsp import LambdaOverlapAdd
 from asteroid.metrics import get_metrics
@@ -10,6 +13,7 @@ from asteroid.models import BaseModel
 from conftest import SMALL
 
 from asteroid_ucr import UCRSeparator, UserError, iadb
+from asteroid_ucr.utils.errors import AudioWarning
 
 
 @pytest.fixture
@@ -96,6 +100,67 @@ def test_encode_and_decode(small_model, wav):
 
     direct = small_model(wav, refine="none") * level_gain(wav)
     assert torch.allclose(small_model.decode(z, 20_000), direct, atol=1e-4)
+
+
+def test_files_go_through_our_own_inference(small_model, tmp_path):
+    """Asteroid's own function would write full scale for silence."""
+    sf.write(tmp_path / "silence.wav", np.zeros(24_000), 24_000)
+    for path in small_model.separate(str(tmp_path / "silence.wav")):
+        assert np.abs(sf.read(path)[0]).max() == 0
+    wav = 0.1 * np.random.default_rng(0).standard_normal((20_000, 2))
+    sf.write(tmp_path / "a.wav", wav, 44_100, subtype="FLOAT")
+    paths = small_model.separate(str(tmp_path / "a.wav"), output_dir=str(tmp_path / "out"))
+    assert [p.name for p in paths] == ["a_est1.wav", "a_est2.wav"]
+    stems = [sf.read(p)[0] for p in paths]
+    assert np.allclose(sum(stems), wav, atol=1e-5)
+    paths[0].write_text("kept")
+    with pytest.warns(AudioWarning, match="exists already"):
+        small_model.separate(str(tmp_path / "a.wav"), output_dir=tmp_path / "out")
+    assert paths[0].read_text() == "kept"
+    small_model.separate(str(tmp_path / "a.wav"), output_dir=tmp_path / "out", force_overwrite=True)
+    assert np.array_equal(sf.read(paths[0])[0], stems[0])
+
+
+@torch.no_grad()
+def test_arrays_of_any_type(small_model, wav):
+    expected = small_model.separate(wav)
+    array = wav.numpy().astype(np.float64)
+    found = small_model.separate(array)
+    assert found.dtype == np.float64 and np.allclose(found, expected, atol=1e-6)
+    integers = (wav.clamp(-1, 1) * 2**15).short()
+    assert np.allclose(small_model.separate(integers.numpy()), expected, atol=0.02)
+    assert small_model(torch.zeros(0, 1, 100)).shape == (0, 2, 100)
+    assert small_model(integers).dtype == torch.float32
+    with pytest.raises(UserError, match="NaN"):
+        small_model.separate(np.full(100, np.nan))
+    copy = pickle.loads(pickle.dumps(small_model))
+    assert torch.equal(copy(wav), small_model(wav))
+
+
+@pytest.mark.parametrize("refine", ["wiener", "none"])
+def test_gradients_at_silence_are_finite(small_model, refine):
+    silence = torch.zeros(1, 1, 8000, requires_grad=True)
+    small_model(silence, refine=refine).sum().backward()
+    gradients = [silence.grad, *(p.grad for p in small_model.parameters() if p.grad is not None)]
+    assert all(g.isfinite().all() for g in gradients)
+
+
+def test_weights_that_do_not_fit_are_named(small_model, wav):
+    conf = small_model.serialize()
+    state = conf["state_dict"]
+    wrapped = {f"module.{key}": value for key, value in state.items()}
+    loaded = UCRSeparator.from_pretrained({**conf, "state_dict": wrapped})
+    with torch.no_grad():
+        assert torch.equal(loaded(wav), small_model(wav))
+    key = next(k for k in state if k.endswith("weight"))
+    for changed, words in [
+        ({k: v for k, v in state.items() if k != key}, "Missing key"),
+        ({**state, "surplus": torch.zeros(1)}, "Unexpected key"),
+        ({**state, key: torch.zeros(1)}, "size mismatch"),
+        ({**state, key: torch.full_like(state[key], float("nan"))}, "NaN"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            UCRSeparator.from_pretrained({**conf, "state_dict": changed})
 
 
 @torch.no_grad()

@@ -1,89 +1,37 @@
-"""Audio files: soundfile reads and writes them, and ffmpeg decodes all other formats."""
+"""Reading and writing audio files, resampling, and the level of a mixture."""
 
 from __future__ import annotations
 
+import math
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
+import soxr
 import torch
+import torch.nn.functional as F
 import torchaudio.functional as AF
 from torch import Tensor
 
 from asteroid_ucr.utils.atomic import atomic_path, refusal
+from asteroid_ucr.utils.decoding import open_audio, read_frames
 from asteroid_ucr.utils.errors import UserError
+
+LEVEL_RATE = 24_000  # Hz, of the blocks of `level_gain`
+BLOCK_SECONDS = 3
+OFFSET = 0.03  # largest mean that is not removed, in mean deviations
+_GATE = 1e-3  # −30 dB
+_LARGEST_TERM = 2000  # of a ratio of rates
 
 # Endings of the audio files in a folder: first those that soundfile reads, then ffmpeg's.
 AUDIO_SUFFIXES = set(
     ".wav .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .rf64 .w64 .voc "
     ".m4a .m4b .aac .mp4 .mov .mkv .mka .webm .wma .wv .ape .tta .ac3 .dts .amr .3gp .spx".split()
 )
-
-
-@contextmanager
-def open_audio(path: str | Path) -> Iterator[sf.SoundFile]:
-    """Opens an audio file for reading in pieces; ffmpeg decodes what soundfile cannot read.
-
-    Raises:
-        UserError: If the file is missing, is not audio, or is empty.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name an audio file.")
-    if not path.is_file():
-        what = "is a link to nothing" if path.is_symlink() else "does not exist"
-        raise UserError(f"{path} {what}: check the name.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is an empty file: it holds no audio.")
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            file = sf.SoundFile(os.fsencode(path))  # bytes, as names need not be Unicode
-        except sf.LibsndfileError:
-            file = sf.SoundFile(_decode_with_ffmpeg(path, Path(scratch) / "decoded.wav"))
-        with file:
-            if file.frames == 0:
-                raise UserError(f"{path} has zero length: it holds no samples.")
-            yield file
-
-
-def _decode_with_ffmpeg(path: Path, target: Path) -> Path:
-    """Converts any audio file to a wav file of 32-bit floats."""
-    if shutil.which("ffmpeg") is None:
-        raise UserError(
-            f"{path} is not audio that libsndfile reads (wav, flac, ogg, mp3): install ffmpeg for "
-            "other formats, or convert it to wav."
-        )
-    # With "file:", a colon in the name is not a protocol; with "-rf64 auto", files beyond 4 GiB are
-    # valid.
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-nostdin",
-        "-i",
-        f"file:{path}",
-        "-vn",
-        "-c:a",
-        "pcm_f32le",
-    ]
-    done = subprocess.run(
-        [*command, "-rf64", "auto", str(target)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0 or not target.is_file():
-        raise UserError(f"{path} is not audio that soundfile or ffmpeg can read: check the file.")
-    return target
-
-
-def check_samples(samples: np.ndarray, path: str | Path) -> None:
-    """Raises a `UserError` if there are NaN or infinite samples."""
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path} contains NaN or infinite samples: export it again.")
 
 
 def read_audio(
@@ -102,9 +50,8 @@ def read_audio(
     Raises:
         UserError: If the file is missing, is not audio, is empty or holds NaN.
     """
-    with open_audio(path) as file:
-        samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
-    check_samples(samples, path)
+    with open_audio(path, lambda file: read_frames(file, 0, file.frames)) as (file, samples):
+        rate = file.samplerate
     wav = torch.from_numpy(samples.T.copy())
     if mono:
         wav = wav.mean(0, keepdim=True)
@@ -113,24 +60,85 @@ def read_audio(
     return wav, rate
 
 
+def as_waveform(samples: Any) -> Tensor:
+    """An array or a tensor of any number type as a tensor of floats with full scale at ±1.
+
+    Raises:
+        UserError: If it does not hold real numbers.
+    """
+    try:
+        wav = torch.as_tensor(samples)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"The waveform is not an array of numbers: {error}") from error
+    if wav.is_complex() or wav.dtype == torch.bool:
+        raise UserError(f"The waveform has the type {wav.dtype}: give real numbers.")
+    if wav.is_floating_point():
+        return wav
+    limits = torch.iinfo(wav.dtype)
+    centre = 0 if limits.min else (limits.max + 1) // 2  # as 8-bit wav files have it
+    return (wav.double() - centre).float() / float((limits.max + 1) / (1 if limits.min else 2))
+
+
 def resample(wav: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """Band-limited resampling of `(..., time)` (windowed sinc, `torchaudio`), differentiable."""
-    return wav if from_rate == to_rate else AF.resample(wav, from_rate, to_rate)
+    """Band-limited resampling of `(..., time)` to `ceil(time * to_rate / from_rate)` samples.
+
+    Rates whose ratio has small terms, which are all usual ones, use the differentiable windowed
+    sinc of `torchaudio`. It stores a filter for each phase of the ratio, which would take 16 GB for
+    44,099 Hz, so `soxr` resamples all others, without gradients.
+    """
+    if from_rate == to_rate:
+        return wav
+    divisor = math.gcd(from_rate, to_rate)
+    if max(from_rate, to_rate) // divisor <= _LARGEST_TERM:
+        return AF.resample(wav, from_rate, to_rate)
+    flat = wav.detach().reshape(-1, wav.shape[-1]).cpu().float().numpy()
+    rows = [soxr.resample(row, from_rate, to_rate, quality="HQ") for row in flat]
+    length = -(-wav.shape[-1] * to_rate // from_rate)
+    fitted = [np.pad(row[:length], (0, max(0, length - len(row)))) for row in rows]
+    return torch.tensor(np.array(fitted)).to(wav).reshape(*wav.shape[:-1], length)
+
+
+def without_offset(wav: Tensor) -> Tensor:
+    """A mixture `(…, time)` without the part of its mean that disturbs the analysis.
+
+    A mean of less than 3 % of the mean deviation is kept: music has it by chance. Of a larger one,
+    this much is left, so that the result is continuous.
+    """
+    mean = wav.mean(-1, keepdim=True)
+    limit = OFFSET * (wav - mean).abs().mean(-1, keepdim=True)
+    return wav - (mean - mean.clamp(-limit, limit))
 
 
 def level_gain(wav: Tensor) -> Tensor:
     """Gain that brings a mixture `(…, time)` to the level at which models are trained and run.
 
+    The level is the RMS without a constant offset and without long silence: of blocks of at least
+    3 s (at 24 kHz), those 30 dB below the loudest do not count, much as in loudness meters.
+
     Returns:
-        `(…, 1)`, such that `gain * wav` has an RMS of 0.1 (−20 dB of full scale). The gain is at
+        `(…, 1)`, such that `gain * wav` has a level of 0.1 (−20 dB of full scale). The gain is at
         most 60 dB, so that a noise floor is not amplified like music, and 1 for silence.
     """
-    return rms_gain(wav.square().mean(-1, keepdim=True).sqrt())
+    samples = wav.shape[-1]
+    size = block_size(samples, LEVEL_RATE)
+    blocks = F.pad(without_offset(wav), (0, -samples % size)).unflatten(-1, (-1, size))
+    counts = torch.full((blocks.shape[-2],), float(size), device=wav.device, dtype=wav.dtype)
+    counts[-1] -= -samples % size
+    return power_gain(blocks.square().sum(-1), counts)
 
 
-def rms_gain(rms: Tensor) -> Tensor:
-    """`level_gain` for a signal whose RMS is known."""
-    return torch.where(rms > 0, 0.1 / rms.clamp(min=1e-4), torch.ones_like(rms))
+def block_size(samples: int, sample_rate: int) -> int:
+    """Length in samples of the equal blocks, of 3 s or more, over which a level is measured."""
+    return -(-samples // max(1, samples // (BLOCK_SECONDS * sample_rate)))
+
+
+def power_gain(energy: Tensor, counts: Tensor) -> Tensor:
+    """`level_gain` for the energies `(…, blocks)` of blocks with `counts` `(blocks,)` samples."""
+    power = energy / counts
+    loud = (power >= _GATE * power.amax(-1, keepdim=True)) * counts
+    power = (power * loud).sum(-1, keepdim=True) / loud.sum(-1, keepdim=True)
+    # The limit comes before the root, whose gradient is infinite at silence.
+    return torch.where(power > 0, 0.1 / power.clamp(min=1e-8).sqrt(), torch.ones_like(power))
 
 
 @contextmanager

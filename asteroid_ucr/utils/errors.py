@@ -18,6 +18,10 @@ class UserError(Exception):
     """
 
 
+class AudioWarning(UserWarning):
+    """A file was used, but not as it is: it is damaged, or its samples were scaled or limited."""
+
+
 def check_positive(**options: int) -> None:
     """Raises a `UserError` that names the first option below 1."""
     for name, value in options.items():
