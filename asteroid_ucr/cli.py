@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import sys
 from collections.abc import Sequence
 from json import dumps
@@ -102,7 +101,7 @@ def separate(
     from tqdm import tqdm
 
     from asteroid_ucr.api import Separator
-    from asteroid_ucr.files import output_folders
+    from asteroid_ucr.files import expand, output_folders
 
     folders = output_folders(expand(files), out)
     separator = Separator(
@@ -127,31 +126,6 @@ def separate(
     if failed and len(folders) > 1:
         print(f"{failed} of {len(folders)} files failed.", file=sys.stderr)
     return 2 if failed else 0
-
-
-def expand(names: Sequence[str]) -> list[Path]:
-    """Sound files that names, folders and globs stand for, sorted within each.
-
-    Raises:
-        UserError: If a folder or a glob stands for no file.
-    """
-    from asteroid_ucr.utils.audio import AUDIO_SUFFIXES
-
-    files: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES)
-            if not found:
-                raise UserError(f"The folder {name} holds no sound files: name another.")
-        elif path.exists() or not glob.has_magic(name):
-            found = [path]
-        else:
-            found = sorted(Path(f) for f in glob.glob(name, recursive=True))
-            if not found:
-                raise UserError(f"No file matches {name}: check the pattern.")
-        files += [file for file in found if file not in files]
-    return files
 
 
 @command(
@@ -430,6 +404,7 @@ def infer(
     Writes <name>_est1.wav and so on, at each file's own rate and channels. Unlike asteroid-infer,
     it does not rescale the stems, which add up to the mixture.
     """
+    from asteroid_ucr.files import expand
     from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS
 
     separator, failed = load_model(model, device), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from asteroid_ucr.generator import STEPS, source_number
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.streaming import write_stems
-from asteroid_ucr.utils.audio import level_gain, read_audio, write_audio
+from asteroid_ucr.utils.audio import AUDIO_SUFFIXES, level_gain, read_audio, write_audio
 from asteroid_ucr.utils.crossfade import CHUNK_SECONDS
 from asteroid_ucr.utils.errors import UserError, check_positive
 from asteroid_ucr.utils.stems import check_format
@@ -64,6 +65,29 @@ def separate_file(
     options = {"steps": steps, "seed": seed, "chunk_seconds": chunk_seconds, "progress": progress}
     write_stems(model, path, targets, bits, clip, **options)
     return targets
+
+
+def expand(names: Sequence[str]) -> list[Path]:
+    """Sound files that names, folders and globs stand for, sorted within each.
+
+    Raises:
+        UserError: If a folder or a glob stands for no file.
+    """
+    files: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES)
+            if not found:
+                raise UserError(f"The folder {name} holds no sound files: name another.")
+        elif path.exists() or not glob.has_magic(name):
+            found = [path]
+        else:
+            found = sorted(Path(f) for f in glob.glob(name, recursive=True))
+            if not found:
+                raise UserError(f"No file matches {name}: check the pattern.")
+        files += [file for file in found if file not in files]
+    return files
 
 
 def output_folders(files: Sequence[Path], out: Path) -> dict[Path, Path]:

@@ -12,8 +12,9 @@ from conftest import write_track
 
 from asteroid_ucr import UCRSeparator
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator
-from asteroid_ucr.cli import expand, main
+from asteroid_ucr.cli import main
 from asteroid_ucr.commands import COMMANDS
+from asteroid_ucr.files import expand
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from torch import Tensor
 from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.tracks import Track, read_sources
 from asteroid_ucr.masking import MASK_RATE
-from asteroid_ucr.utils.audio import open_audio, read_audio
+from asteroid_ucr.utils.audio import read_audio
+from asteroid_ucr.utils.decoding import open_audio
 from asteroid_ucr.utils.errors import UserError
 
 CLIP_SUFFIXES = (".wav", ".flac")
@@ -131,8 +132,8 @@ def _turns(
 
 
 def _seconds(path: Path) -> float:
-    with open_audio(path) as file:
-        return file.frames / file.samplerate
+    with open_audio(path, lambda file: file.frames / file.samplerate) as (_, seconds):
+        return seconds
 
 
 def folder_clips(

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile as sf
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from asteroid_ucr.utils.audio import check_samples, open_audio
+from asteroid_ucr.utils.decoding import open_audio, read_frames
 
 SHORTEST = 2.0  # seconds
 QUIETEST = 1e-4  # RMS, −80 dBFS
@@ -79,28 +80,32 @@ def _open_record() -> sqlite3.Connection:
 
 def hear_file(path: Path) -> Heard:
     """Reads a file to its end, in bounded memory."""
-    frames, power, samples = [], 0.0, 0
     try:
-        with open_audio(path) as file:
-            rate, size = file.samplerate, max(1, file.samplerate // _FRAMES)
-            bins = np.digitize(np.fft.rfftfreq(size, 1 / rate), _EDGES)
-            for block in file.blocks(100 * size, dtype="float32", always_2d=True):
-                check_samples(block, path)
-                samples += len(block)
-                power += float(np.square(block, dtype=np.float64).mean(1).sum())
-                frames.append(_bands(block, size, bins))
+        with open_audio(path, _listen, strict=True) as (_, (seconds, power, frames)):
+            pass
         digest = hashlib.sha256()
         with open(path, "rb") as raw:
             while chunk := raw.read(1 << 20):
                 digest.update(chunk)
     except Exception as error:  # readers raise errors of all kinds on damaged files
         return Heard(f"broken: {' '.join(str(error).split())}")
-    seconds = samples / rate
     if seconds < SHORTEST:
         return Heard(f"too short: {seconds:.2f} s")
-    if power < QUIETEST**2 * samples:
+    if power < QUIETEST**2:
         return Heard(f"silent: below {20 * np.log10(QUIETEST):.0f} dBFS")
     return Heard("", seconds, digest.hexdigest(), _profile(np.concatenate(frames)))
+
+
+def _listen(file: sf.SoundFile) -> tuple[float, float, list[np.ndarray]]:
+    """Seconds, mean power, and the powers of `_bands` of each block."""
+    rate, size = file.samplerate, max(1, file.samplerate // _FRAMES)
+    bins = np.digitize(np.fft.rfftfreq(size, 1 / rate), _EDGES)
+    frames, energy = [], 0.0
+    for start in range(0, file.frames, 100 * size):
+        block = read_frames(file, start, min(100 * size, file.frames - start))
+        energy += float(np.square(block, dtype=np.float64).mean(1).sum())
+        frames.append(_bands(block, size, bins))
+    return file.frames / rate, energy / file.frames, frames
 
 
 def _bands(block: np.ndarray, size: int, bins: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ def check_samples(samples: np.ndarray, name: str | Path) -> None:
 
 @contextmanager
 def open_audio(
-    path: str | Path, first: Callable[[sf.SoundFile], Value]
+    path: str | Path, first: Callable[[sf.SoundFile], Value], strict: bool = False
 ) -> Iterator[tuple[sf.SoundFile, Value]]:
     """Opens an audio file that can be read to its end.
 
@@ -68,6 +68,7 @@ def open_audio(
         path: Any file that soundfile or ffmpeg reads.
         first: The first use of the file, which reads all of it by `read_frames`. If that fails,
             ffmpeg decodes what can be decoded, and `first` is called again.
+        strict: Whether a damaged file is an error.
 
     Yields:
         The file, and the result of `first`. An `AudioWarning` says that the file is damaged and how
@@ -76,7 +77,7 @@ def open_audio(
     Raises:
         UserError: If the file is missing, is not audio, is empty or holds NaN.
     """
-    path = Path(path)
+    path, report = Path(path), _refuse if strict else _warn
     if path.is_dir():
         raise UserError(f"{path} is a folder: name an audio file.")
     if not path.is_file():
@@ -87,18 +88,18 @@ def open_audio(
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         decoded, opened = Path(scratch) / "decoded.wav", False
         try:
-            file = stack.enter_context(_open(path, decoded))
+            file = stack.enter_context(_open(path, decoded, report))
             opened = True
             value = first(file)
         except (sf.LibsndfileError, _CutShortError):
-            _decode_with_ffmpeg(path, decoded, damaged=opened)
+            _decode_with_ffmpeg(path, decoded, opened, report)
             file = stack.enter_context(sf.SoundFile(decoded))
             _check_length(file, path)
             value = _named(path, first, file)
         yield file, value
 
 
-def _open(path: Path, scratch: Path) -> sf.SoundFile:
+def _open(path: Path, scratch: Path, report: Callable[[str], None]) -> sf.SoundFile:
     """Opens a file by libsndfile if it reads all of it and can go to any frame.
 
     Raises:
@@ -113,7 +114,7 @@ def _open(path: Path, scratch: Path) -> sf.SoundFile:
     if guessed:
         _warn(f"{path} is read only as far as its header says: install ffmpeg to read all of it.")
     if kept := _cut_short(file):
-        _warn(f"{path} is damaged: it ends before its stated length; {kept} of it are used.")
+        report(f"{path} is damaged: it ends before its stated length; {kept} of it are used.")
     if file.seekable():
         return file
     with file, sf.SoundFile(scratch, "w", file.samplerate, file.channels, "FLOAT") as copy:
@@ -151,13 +152,16 @@ def _named(path: Path, first: Callable[[sf.SoundFile], Value], file: sf.SoundFil
         raise UserError(str(error).replace(os.fsdecode(file.name), str(path))) from error
 
 
-def _decode_with_ffmpeg(path: Path, target: Path, damaged: bool) -> None:
+def _decode_with_ffmpeg(
+    path: Path, target: Path, damaged: bool, report: Callable[[str], None]
+) -> None:
     """Converts any audio file to a wav file of 32-bit floats, as far as it can be decoded.
 
     Args:
         path: Path of the file.
         target: Path of the wav file.
         damaged: Whether the file is known to be damaged; ffmpeg leaves out parts without a word.
+        report: What is done with a message about damage.
     """
     if shutil.which("ffmpeg") is None:
         raise UserError(
@@ -184,7 +188,7 @@ def _decode_with_ffmpeg(path: Path, target: Path, damaged: bool) -> None:
         ) from None
     damaged = damaged or "[error]" in log or found < _stated_seconds(log) - _TOLERANCE
     if damaged:
-        _warn(f"{path} is damaged: {kept} of it could be decoded and are used.")
+        report(f"{path} is damaged: {kept} of it could be decoded and are used.")
 
 
 def _stated_seconds(log: str) -> float:
@@ -198,3 +202,7 @@ def _stated_seconds(log: str) -> float:
 
 def _warn(text: str) -> None:
     warnings.warn(text, AudioWarning, stacklevel=2)
+
+
+def _refuse(text: str) -> None:
+    raise UserError(text)
