@@ -17,7 +17,7 @@ from asteroid_ucr import Separator, UCRSeparator
 from asteroid_ucr.utils.errors import AudioWarning
 
 EXAMPLES = int(os.environ.get("ASTEROID_UCR_EXAMPLES", 12))
-TINY = {"encoder_widths": (8,), "denoiser_widths": (8,), "denoiser_kernels": (3,)}
+TINY = {"encoder_widths": (16,), "denoiser_widths": (16,), "denoiser_kernels": (3,)}
 SUBTYPES = [(f, s) for f in ("WAV", "AIFF", "AU", "CAF", "W64") for s in sf.available_subtypes(f)]
 
 many = settings(

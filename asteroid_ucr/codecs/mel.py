@@ -16,6 +16,7 @@ from asteroid_ucr.masking import MASK_FFT, MASK_HOP, MASK_RATE, stft
 # Added to the power before compression, so that the gradient at silence is finite. It is about
 # 114 dB below a sine at full scale, near the quantisation noise of 16-bit audio.
 FLOOR = 1e-6
+_EPS = 1e-14  # power of silence in Griffin-Lim, whose gradient is infinite at zero
 
 
 class MelCodec(Codec):
@@ -88,7 +89,7 @@ class MelCodec(Codec):
         padded = max(length, 2 * MASK_FFT)  # Griffin-Lim needs more than one window
         latents = F.pad(latents, (0, self.frames(padded) - latents.shape[-1]))
         wav = torchaudio.functional.griffinlim(
-            self.spectrogram(latents, padded),
+            self.spectrogram(latents, padded).clamp(min=_EPS),
             window=torch.hann_window(MASK_FFT, device=latents.device),
             n_fft=MASK_FFT,
             hop_length=self.hop,

@@ -91,14 +91,14 @@ def read_sources(
 
     Raises:
         UserError: For an unknown policy, no sources, a source that the track lacks, or a stem that
-            cannot be read.
+            is damaged or cannot be read.
     """
     if mix not in MIX_POLICIES:
         raise UserError(f"mix is {mix!r}: choose from {', '.join(MIX_POLICIES)}.")
     if not sources:
         raise UserError("sources is empty: name at least one source.")
     if track.mixture is not None:
-        wav = read_audio(track.mixture, sample_rate, mono=True)[0][0]
+        wav = read_audio(track.mixture, sample_rate, mono=True, strict=True)[0][0]
         return SourceAudio(wav.new_empty(0, len(wav)), wav, "file")
     signals: list[Tensor] = []
     native = 0
@@ -110,7 +110,7 @@ def read_sources(
             )
         stems = []
         for path in paths:
-            wav, rate = read_audio(path, mono=True)
+            wav, rate = read_audio(path, mono=True, strict=True)
             native = native or rate
             stems.append(resample(wav[0], rate, native))
         total = _stack(stems).sum(0)

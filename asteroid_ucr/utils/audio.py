@@ -35,7 +35,7 @@ AUDIO_SUFFIXES = set(
 
 
 def read_audio(
-    path: str | Path, sample_rate: int | None = None, mono: bool = False
+    path: str | Path, sample_rate: int | None = None, mono: bool = False, strict: bool = False
 ) -> tuple[Tensor, int]:
     """Reads an audio file into memory.
 
@@ -43,6 +43,7 @@ def read_audio(
         path: Any file that soundfile or ffmpeg reads.
         sample_rate: Sample rate of the result, in Hz; None keeps the file's own.
         mono: Whether to average the channels.
+        strict: Whether a damaged file is an error.
 
     Returns:
         The waveform `(channels, time)`, float32 with full scale at ±1, and its sample rate in Hz.
@@ -50,7 +51,7 @@ def read_audio(
     Raises:
         UserError: If the file is missing, is not audio, is empty or holds NaN.
     """
-    with open_audio(path, lambda file: read_frames(file, 0, file.frames)) as (file, samples):
+    with open_audio(path, lambda f: read_frames(f, 0, f.frames), strict) as (file, samples):
         rate = file.samplerate
     wav = torch.from_numpy(samples.T.copy())
     if mono:
