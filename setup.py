@@ -57,7 +57,9 @@ setup(
         "dev": [
             *("pytest", "pytest-xdist", "hypothesis", "black", "ruff", "import-linter>=2.17"),
             "encodec>=0.1.1",  # tests compare with it
+            "shtab",
         ],
+        "completion": ["shtab"],  # of the command line, in bash, zsh and tcsh
         "encodec": ["encodec>=0.1.1"],  # its code is licensed CC BY-NC 4.0
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],

@@ -20,7 +20,7 @@ from asteroid_ucr.streaming import write_stems
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import as_waveform, resample
 from asteroid_ucr.utils.decoding import check_samples
-from asteroid_ucr.utils.errors import UNREADABLE, AudioWarning, UserError
+from asteroid_ucr.utils.errors import UNREADABLE, AudioWarning, UserError, system_error
 
 Model = TypeVar("Model", bound="SeparatorModel")
 # Added by `DataParallel` and `torch.compile`.
@@ -387,6 +387,8 @@ def load_checkpoint(name: str | Path) -> dict[str, Any]:
     path = find_model_file(name)
     try:
         conf = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise system_error(error) from error
     except UNREADABLE as error:
         raise UserError(f"{path} is not a model file: give a best_model.pth.") from error
     if not isinstance(conf, dict) or not {"model_name", "state_dict", "model_args"} <= set(conf):

@@ -69,63 +69,94 @@ def _out(default: str | None, text: str, **about: Any) -> Any:
 
 
 DEVICE = option("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps.")
+_UNUSED = "Taken for the sake of asteroid-infer's callers; any rate and length is handled."
 CODEC_DIR = option("--codec_dir", help="Folder of the codec's published weights.")
 
 
 @command(
     option("files", nargs="+", metavar="FILE", help="Sound files, folders or globs."),
     _out("separated", "Output folder.", metavar="DIR"),
-    option("--format", choices=["wav", "flac", "ogg", "mp3"], default="wav", help="Of the stems."),
-    option("--bits", type=int, choices=[16, 24, 32], help="Per sample (default: the most)."),
+    option("--model", required=True, help=MODEL),
+    option(
+        "--filename",
+        default="{track}/{stem}.{ext}",
+        metavar="TEMPLATE",
+        help="Path below DIR, of {track}, {stem}, {ext}, {model} and {number} (default: "
+        "{track}/{stem}.{ext}).",
+    ),
+    option("--stems", nargs="+", metavar="SOURCE", help="Sources to write (default: all)."),
+    option("--residual", action="store_true", help="With --stems: also write the rest, summed."),
+    option("--format", choices=["wav", "flac", "mp3", "ogg"], default="wav", help="Their format."),
+    option(
+        "--bits", type=int, choices=[16, 24, 32], help="32 is float, for wav; default: the most."
+    ),
     option(
         "--clip",
         choices=["rescale", "clamp", "refuse"],
         default="rescale",
-        help="What to do with stems beyond full scale; 32-bit wav files hold them as they are.",
+        help="If stems exceed full scale, except in float: rescale all, clamp, or refuse.",
     ),
+    option("--overwrite", action="store_true", help="Replace stems that exist."),
+    option("--skip-existing", action="store_true", help="Leave songs whose stems exist."),
+    option("-j", "--jobs", type=int, default=1, metavar="N", help="Songs at the same time."),
     option("--chunk", type=int, default=30, metavar="SECONDS", help="Audio in memory at a time."),
-    option("--model", required=True, help=MODEL),
     option("--seed", type=int, help="Seed of the sampler's noise."),
     option("--steps", type=int, help="Steps of the sampler; 1 gives the conditional mean."),
     DEVICE,
     CODEC_DIR,
 )
-def separate(
-    files: list[str], out: Path, model: str, device: str, codec_dir: str | None, **options: Any
-) -> int:
+def separate(files: list[str], out: Path | None, model: str, device: str, **options: Any) -> int:
     """Separate sound files into named stems.
 
-    Writes DIR/<file name without ending>/<source>.wav at each file's own rate and channels. The
-    stems add up to the mixture. A file that fails is reported, and the others go on.
+    Writes DIR/<path of the file without ending>/<source>.wav at each file's own rate and channels.
+    The stems add up to the mixture. Files that exist are kept, and stems that this program wrote
+    are not taken for songs. A file that fails is reported, and the others go on.
     """
-    from tqdm import tqdm
+    from asteroid_ucr import batch
+    from asteroid_ucr.utils.stems import check_format
 
-    from asteroid_ucr.api import Separator
-    from asteroid_ucr.files import expand, output_folders
-
-    folders = output_folders(expand(files), out)
-    separator = Separator(
-        model,
-        device,
-        steps=options["steps"],
-        seed=options["seed"],
-        chunk_seconds=options["chunk"],
-        codec_dir=codec_dir,
-    )
-    written = {"suffix": options["format"], "bits": options["bits"], "clip": options["clip"]}
-    failed = 0
-    for file, folder in folders.items():
-        with tqdm(total=100, desc=file.name, unit="%", disable=None) as bar:
-            try:
-                separator.separate_file(
-                    file, folder, progress=lambda x: bar.update(round(100 * x) - bar.n), **written
-                )
-            except UserError as error:
-                failed += 1
-                print(f"error: {error}", file=sys.stderr)
-    if failed and len(folders) > 1:
-        print(f"{failed} of {len(folders)} files failed.", file=sys.stderr)
+    if options["overwrite"] and options["skip_existing"]:
+        raise UserError("Give either --overwrite or --skip-existing.")
+    existing = "replace" if options["overwrite"] else "refuse"
+    existing = "skip" if options["skip_existing"] else existing
+    template, suffix = options["filename"], options["format"]
+    settings = {name: options[name] for name in ("bits", "clip", "steps", "seed")}
+    check_format(suffix, settings["bits"])
+    batch.check_template(template, suffix)
+    songs = batch.find_songs(files)
+    separator = load_model(model, device, options["codec_dir"])
+    mark = batch.model_mark(separator, model)
+    stems = batch.choose_stems(separator.sources, options["stems"], options["residual"])
+    jobs = batch.plan_jobs(songs, stems, out, template, suffix, mark)
+    settings["chunk_seconds"] = options["chunk"]
+    failed = batch.separate_all(separator, jobs, mark, existing, options["jobs"], **settings)
     return 2 if failed else 0
+
+
+@command(
+    option("model", metavar="MODEL", help=MODEL),
+    option("--files", nargs="+", required=True, help="Sound files, folders or globs."),
+    option("-f", "--force-overwrite", action="store_true", help="Replace stems that exist."),
+    option("-o", "--output-dir", type=Path, help="Output folder (default: that of each file)."),
+    option("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps."),
+    option("-r", "--resample", action="store_true", help=_UNUSED),
+    option("-w", "--ola-window", type=int, help=_UNUSED),
+    option("--ola-hop", type=int, help=_UNUSED),
+    option("--ola-window-type", help=_UNUSED),
+    option("--ola-no-reorder", action="store_true", help=_UNUSED),
+)
+def infer(
+    model: str, files: list[str], output_dir: Path | None, device: str, **options: Any
+) -> int:
+    """Separate with the arguments of asteroid-infer, into FILE_est1.wav, FILE_est2.wav and so on.
+
+    The separation is that of `separate`: stereo stays stereo, any rate is kept, and long files need
+    no window.
+    """
+    words = ["--filename", "{track}_est{number}.{ext}", "--model", model, "--device", device]
+    words.append("--overwrite" if options["force_overwrite"] else "--skip-existing")
+    given = vars(COMMANDS["separate"].parser("separate").parse_args([*words, "--", *files]))
+    return separate(**{**given, "out": output_dir})
 
 
 @command(
@@ -382,39 +413,3 @@ def select(model: str, sources: list[str], out: Path) -> None:
     chosen, target = load_model(model, "cpu").select(sources), out / "best_model.pth"
     refuse_inputs([target], [model, Path(model) / target.name])
     chosen.save(target)
-
-
-@command(
-    option("model", metavar="MODEL", help=MODEL),
-    option("--files", nargs="+", required=True, help="Sound files, folders or globs."),
-    option("-f", "--force-overwrite", action="store_true", help="Replace stems that exist."),
-    option("-o", "--output-dir", type=Path, help="Folder (default: that of each file)."),
-    option("-d", "--device", default="auto", help="As for `separate`."),
-    option("-w", "--ola-window", type=int, metavar="SAMPLES", help="Length of the chunks."),
-    option("-r", "--resample", action="store_true", help="No effect: any rate is resampled."),
-    option("--ola-hop", type=int, help="No effect: chunks overlap by 2 s."),
-    option("--ola-window-type", help="No effect."),
-    option("--ola-no-reorder", action="store_true", help="No effect: stems keep their order."),
-)
-def infer(
-    model: str, files: list[str], device: str, output_dir: Path | None, **options: Any
-) -> int:
-    """Separate files with the options and file names of asteroid-infer.
-
-    Writes <name>_est1.wav and so on, at each file's own rate and channels. Unlike asteroid-infer,
-    it does not rescale the stems, which add up to the mixture.
-    """
-    from asteroid_ucr.files import expand
-    from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS
-
-    separator, failed = load_model(model, device), 0
-    window = options["ola_window"]
-    chunk = CHUNK_SECONDS if window is None else window // int(separator.sample_rate)
-    settings = {"chunk_seconds": max(chunk, 2 * OVERLAP_SECONDS)}
-    for file in expand(files):
-        try:
-            separator.separate(file, output_dir, options["force_overwrite"], **settings)
-        except UserError as error:
-            failed += 1
-            print(f"error: {error}", file=sys.stderr)
-    return 2 if failed else 0

@@ -34,8 +34,7 @@ class Command:
     """A sub-command.
 
     A function whose first parameter is `config` takes the recipe's configuration, and a function
-    with the parameter `kind` takes `ucr` or the name of a baseline before all options. A function
-    whose only parameter is `arguments` parses them itself.
+    with the parameter `kind` takes `ucr` or the name of a baseline before all options.
 
     Attributes:
         function: What the command calls, with its options as keyword arguments.
@@ -58,8 +57,6 @@ class Command:
         """
         parameters = inspect.signature(self.function).parameters
         prog, description = f"asteroid-ucr {name}", inspect.getdoc(self.function)
-        if "arguments" in parameters:
-            return self.function(arguments)
         if "config" not in parameters:
             return self.function(**vars(self.parser(name).parse_args(arguments)))
         parser, given = recipe_parser(description), {}
@@ -153,7 +150,20 @@ def set_up_logging(arguments: Sequence[str]) -> list[str]:
     logger = logging.getLogger("asteroid_ucr")
     logger.handlers, logger.propagate = [_Lines()], False
     logger.setLevel(next((_LEVELS[word] for word in arguments if word in _LEVELS), "INFO"))
+    warnings.simplefilter("always", AudioWarning)
+    warnings.showwarning = _show_warning
     return [word for word in arguments if word not in _LEVELS]
+
+
+_show_others = warnings.showwarning
+
+
+def _show_warning(message: Warning | str, *about: Any) -> None:
+    """Tells what happened to a user's file as a line; other warnings are for programmers."""
+    if isinstance(message, AudioWarning):
+        logging.getLogger(__name__).warning("warning: %s", message)
+    else:
+        _show_others(message, *about)
 
 
 def as_a_process() -> None:
@@ -165,21 +175,10 @@ def as_a_process() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if number := getattr(signal, name, None):
             signal.signal(number, _stop)
-    warnings.formatwarning = _one_line
     codecs.register_error("asteroid_ucr", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="asteroid_ucr")
-
-
-_format = warnings.formatwarning
-
-
-def _one_line(message: Warning | str, category: type[Warning], *about: Any) -> str:
-    """Prints a warning about a file as an error is printed."""
-    return (
-        f"warning: {message}\n" if category is AudioWarning else _format(message, category, *about)
-    )
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from tqdm import tqdm
 from asteroid_ucr.generator import STEPS, source_number
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.streaming import write_stems
-from asteroid_ucr.utils.audio import AUDIO_SUFFIXES, level_gain, read_audio, write_audio
+from asteroid_ucr.utils.atomic import refuse_inputs
+from asteroid_ucr.utils.audio import level_gain, read_audio, write_audio
 from asteroid_ucr.utils.crossfade import CHUNK_SECONDS
 from asteroid_ucr.utils.errors import UserError, check_positive
-from asteroid_ucr.utils.stems import check_format
+from asteroid_ucr.utils.stems import MARK, check_format
 
 SECONDS = 10.0  # default length, if no input has a length
 BATCH = 8  # number of items generated together
@@ -65,47 +65,6 @@ def separate_file(
     options = {"steps": steps, "seed": seed, "chunk_seconds": chunk_seconds, "progress": progress}
     write_stems(model, path, targets, bits, clip, **options)
     return targets
-
-
-def expand(names: Sequence[str]) -> list[Path]:
-    """Sound files that names, folders and globs stand for, sorted within each.
-
-    Raises:
-        UserError: If a folder or a glob stands for no file.
-    """
-    files: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES)
-            if not found:
-                raise UserError(f"The folder {name} holds no sound files: name another.")
-        elif path.exists() or not glob.has_magic(name):
-            found = [path]
-        else:
-            found = sorted(Path(f) for f in glob.glob(name, recursive=True))
-            if not found:
-                raise UserError(f"No file matches {name}: check the pattern.")
-        files += [file for file in found if file not in files]
-    return files
-
-
-def output_folders(files: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """The folder for each file's stems, named like the file without its ending.
-
-    Raises:
-        UserError: If two files would have the same folder.
-    """
-    owners: dict[Path, Path] = {}
-    for file in files:
-        folder = out / file.stem
-        if folder in owners:
-            raise UserError(
-                f"{owners[folder]} and {file} would both be written to {folder}: separate them "
-                "into different folders."
-            )
-        owners[folder] = file
-    return {file: folder for folder, file in owners.items()}
 
 
 def generate_files(
@@ -165,7 +124,13 @@ def generate_files(
     only_latents = whole is not None and strength is None and not any(from_files)
     level = 1 / float(level_gain(whole)) if only_latents else 1.0
 
-    folders = []
+    folders = [Path(out) / f"{number:05d}" for number in range(seed, seed + count)]
+    names = [*model.sources, "mix"]
+    refuse_inputs(
+        [folder / f"{name}.wav" for folder in folders for name in names],
+        [*filter(None, (item.partition("=")[2] for item in keep)), *([mixture] if mixture else [])],
+    )
+    left = iter(folders)
     with tqdm(total=count, unit="item", disable=None) as bar:
         for first in range(0, count, BATCH):
             stems = level * model.generate(
@@ -179,11 +144,12 @@ def generate_files(
                 batch=min(BATCH, count - first),
             )
             for item in stems:
-                folders.append(Path(out) / f"{seed + len(folders):05d}")
-                for name, wav in [*zip(model.sources, item, strict=True), ("mix", item.sum(0))]:
+                folder = next(left)
+                for name, wav in zip(names, [*item, item.sum(0)], strict=True):
                     # With floats, kept stems are unchanged and the mixture does not clip.
-                    path = folders[-1] / f"{name}.wav"
-                    write_audio(path, wav, int(model.sample_rate), subtype="FLOAT")
+                    comment = "" if name == "mix" else f"{MARK}with a prior"
+                    path = folder / f"{name}.wav"
+                    write_audio(path, wav, int(model.sample_rate), "FLOAT", comment)
                 bar.update()
     return folders
 

@@ -133,6 +133,8 @@ def write_stems(
     targets: Sequence[Path],
     bits: int | None = None,
     clip: str = "rescale",
+    groups: Sequence[Sequence[int]] | None = None,
+    comment: str = "",
     **options: Any,
 ) -> None:
     """Separates an audio file into files that appear only when all are complete.
@@ -140,9 +142,12 @@ def write_stems(
     Args:
         model: Model on the device to use.
         path: Path of the mixture.
-        targets: Path of each stem, in the order of `model.sources`.
+        targets: Path of each stem.
         bits: Bits per sample; see `asteroid_ucr.utils.stems.stem_writer`.
         clip: What to do with stems beyond full scale; see there.
+        groups: Numbers of the sources that are added up in each stem; None takes one after the
+            other.
+        comment: Text that is noted in the files.
         **options: Options of `stem_pieces`.
 
     Raises:
@@ -156,6 +161,6 @@ def write_stems(
     with open_audio(path, lambda file: AudioSource.of_file(file).gain()) as (file, gain):
         recording = AudioSource.of_file(file)
         shape = (recording.channels, recording.frames)
-        with stem_writer(targets, recording.sample_rate, shape, bits, clip) as write:
+        with stem_writer(targets, recording.sample_rate, shape, bits, clip, comment) as write:
             for piece in stem_pieces(model, recording, gain, **options):
-                write(piece)
+                write(piece if groups is None else torch.stack([piece[g].sum(0) for g in groups]))

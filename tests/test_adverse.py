@@ -182,3 +182,46 @@ def test_sigterm_removes_temporary_files(tmp_path):
     process.terminate()
     assert process.wait() == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder that anyone may enter, while this process is not root."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    shutil.rmtree(folder)
+
+
+def test_missing_permissions_are_named(unprivileged, capsys):
+    for name in ("song.wav", "model.pth"):
+        (unprivileged / name).write_text("secret")
+        (unprivileged / name).chmod(0)
+    (unprivileged / "locked").mkdir(mode=0o500)
+    (unprivileged / "hidden").mkdir(mode=0)
+    with pytest.raises(UserError, match=r"locked.*permission is denied"):
+        write_audio(unprivileged / "locked" / "a.wav", torch.zeros(10), 8000)
+    for function in (
+        lambda: read_audio(unprivileged / "song.wav"),
+        lambda: read_audio(unprivileged / "hidden" / "song.wav"),
+        lambda: UCRSeparator.from_pretrained(unprivileged / "model.pth"),
+    ):
+        assert exit_code(function) == 2
+        text = capsys.readouterr().err
+        assert str(unprivileged) in text and "permission is denied" in text
+    (unprivileged / "hidden").chmod(0o700)
+
+
+def test_one_bad_stem_does_not_stop_stage_1(slakh_tree, tmp_path, capsys):
+    tree = tmp_path / "tree"
+    shutil.copytree(slakh_tree, tree)
+    stem = next((tree / "train").iterdir()) / "stems" / "S00.flac"
+    stem.write_bytes(stem.read_bytes()[:2000] + bytes(10))
+    assert main(["cache", "--data.root", str(tree), "--data.cache", str(tmp_path / "cache")]) == 2
+    text = capsys.readouterr().err
+    assert "left out" in text and str(stem) in text and "1 tracks were left out" in text

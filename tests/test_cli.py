@@ -12,9 +12,9 @@ from conftest import write_track
 
 from asteroid_ucr import UCRSeparator
 from asteroid_ucr.baselines.neural import ConvTasNetSeparator
+from asteroid_ucr.batch import find_songs
 from asteroid_ucr.cli import main
 from asteroid_ucr.commands import COMMANDS
-from asteroid_ucr.files import expand
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_separate_names_stems(model, song, tmp_path):
 def test_separate_takes_folders_and_globs(model, song, tmp_path, capsys):
     sf.write(song.parent / "b.flac", np.zeros((100, 1)), 8000)
     (song.parent / "notes.txt").write_text("no audio")
-    assert expand([str(song.parent)]) == [song.parent / "b.flac", song]
-    assert expand([str(song.parent / "*.flac"), str(song.parent)])[0].name == "b.flac"
+    assert find_songs([str(song.parent)]) == {song.parent / "b.flac": "b", song: "song.one"}
+    assert next(iter(find_songs([str(song.parent / "*.flac"), str(song.parent)]))).name == "b.flac"
     for number, what in enumerate([song.parent, song.parent / "*"]):
         code = main(["separate", str(what), "-o", str(tmp_path / f"{number}"), "--model", model])
         assert code == (0 if number == 0 else 2)  # the glob names the text file too

@@ -9,7 +9,7 @@ import soundfile as sf
 import torch
 
 from asteroid_ucr import UserError
-from asteroid_ucr.files import output_folders, separate_file
+from asteroid_ucr.files import separate_file
 from asteroid_ucr.streaming import AudioSource
 from asteroid_ucr.utils.audio import level_gain, read_audio
 from asteroid_ucr.utils.errors import AudioWarning
@@ -201,8 +201,3 @@ def test_bad_options(small_model, tmp_path, options, words):
     sf.write(tmp_path / "a.wav", music(1, 8000), 8000)
     with pytest.raises(UserError, match=words):
         separate_file(small_model, tmp_path / "a.wav", tmp_path / "out", **options)
-
-
-def test_files_of_one_name_do_not_overwrite_each_other(tmp_path):
-    with pytest.raises(UserError, match="different folders"):
-        output_folders([tmp_path / "a" / "x.wav", tmp_path / "b" / "x.flac"], tmp_path)

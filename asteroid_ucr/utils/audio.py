@@ -175,7 +175,7 @@ def close_written(file: sf.SoundFile) -> None:
 
 
 def write_audio(
-    path: str | Path, wav: Tensor, sample_rate: int, subtype: str | None = None
+    path: str | Path, wav: Tensor, sample_rate: int, subtype: str | None = None, comment: str = ""
 ) -> None:
     """Writes an audio file atomically.
 
@@ -185,6 +185,7 @@ def write_audio(
         sample_rate: Sample rate in Hz.
         subtype: Libsndfile's name of the sample format, such as "FLOAT"; None takes 16 bits, or
             32-bit float for a wav file with a sample beyond full scale.
+        comment: Text that is noted in the file.
 
     Raises:
         UserError: If the file cannot be written.
@@ -193,4 +194,9 @@ def write_audio(
     if subtype is None and Path(path).suffix == ".wav":
         subtype = "PCM_16" if np.abs(samples).max(initial=0.0) <= 1.0 else "FLOAT"
     with atomic_path(path) as temporary, writing(temporary):
-        sf.write(os.fsencode(temporary), samples, sample_rate, subtype=subtype)
+        shape = sample_rate, samples.shape[1], subtype
+        with sf.SoundFile(os.fsencode(temporary), "w", *shape) as file:
+            if comment:
+                file.comment = comment
+            file.write(samples)
+            close_written(file)

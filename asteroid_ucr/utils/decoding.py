@@ -83,6 +83,8 @@ def open_audio(
     if not path.is_file():
         what = "is a link to nothing" if path.is_symlink() else "does not exist"
         raise UserError(f"{path} {what}: check the name.")
+    with open(path, "rb"):
+        pass  # raises what libsndfile does not tell: permission is denied
     if path.stat().st_size == 0:
         raise UserError(f"{path} is an empty file: it holds no audio.")
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:

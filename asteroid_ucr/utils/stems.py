@@ -24,6 +24,7 @@ FORMATS = {
     "mp3": {None: "MPEG_LAYER_III"},
 }
 # What happens to samples beyond full scale in formats other than 32-bit float.
+MARK = "stem by asteroid-ucr, "  # starts the comment in the files of stems
 CLIP_MODES = ("rescale", "clamp", "refuse")
 
 
@@ -52,6 +53,7 @@ def stem_writer(
     shape: tuple[int, int],
     bits: int | None = None,
     clip: str = "rescale",
+    comment: str = "",
 ) -> Iterator[Callable[[Tensor], None]]:
     """Opens files of one format, which appear together when all are complete.
 
@@ -64,6 +66,7 @@ def stem_writer(
             scales all stems by the same factor, so that they still add up to the scaled mixture,
             "clamp" limits the samples, and "refuse" raises an error. The first two give an
             `AudioWarning` with the peak.
+        comment: Text that is noted in the files.
 
     Yields:
         A function that writes the next samples `(len(targets), channels, time)`.
@@ -80,7 +83,8 @@ def stem_writer(
         if subtype != "FLOAT":  # the factor is known at the end
             scratch = stack.enter_context(tempfile.TemporaryDirectory())
             pieces = [Path(scratch) / f"{number}.wav" for number in range(len(targets))]
-        files = [stack.enter_context(_create(p, sample_rate, shape, "FLOAT")) for p in pieces]
+        floats = [_create(path, sample_rate, shape, "FLOAT", comment) for path in pieces]
+        files = [stack.enter_context(file) for file in floats]
 
         def write(samples: Tensor) -> None:
             nonlocal peak
@@ -98,16 +102,21 @@ def stem_writer(
                 _convert(source, target, subtype, gain)
 
 
-def _create(path: Path, sample_rate: int, shape: tuple[int, int], subtype: str) -> sf.SoundFile:
+def _create(
+    path: Path, sample_rate: int, shape: tuple[int, int], subtype: str, comment: str
+) -> sf.SoundFile:
     """Opens a file for writing."""
     suffix = path.suffix[1:]
     # A plain wav file holds 4 GiB; RF64 has the same ending and no such limit.
     large = shape[0] * shape[1] * 4 > 4e9
     container = "RF64" if large and suffix == "wav" else suffix.upper()
     with writing(path):
-        return sf.SoundFile(
+        file = sf.SoundFile(
             os.fsencode(path), "w", sample_rate, shape[0], subtype, format=container
         )
+        if comment:
+            file.comment = comment
+        return file
 
 
 def _gain(peak: float, clip: str, folder: Path) -> float:
@@ -129,8 +138,18 @@ def _convert(source: Path, target: Path, subtype: str, gain: float) -> None:
     """Writes a file of floats in another format, multiplied by a factor."""
     with sf.SoundFile(source) as floats:
         shape = (floats.channels, floats.frames)
-        with _create(target, floats.samplerate, shape, subtype) as file:
+        with _create(target, floats.samplerate, shape, subtype, floats.comment) as file:
             for block in floats.blocks(2**18, dtype="float32", always_2d=True):
                 with writing(target):
                     file.write((gain * block).clip(-1, 1))
             close_written(file)
+
+
+def written_by(path: Path) -> str | None:
+    """What made a stem of ours, such as a model; None for other files."""
+    try:
+        with sf.SoundFile(os.fsencode(path)) as file:
+            comment = file.comment
+    except (sf.LibsndfileError, OSError):
+        return None
+    return comment.removeprefix(MARK) if comment.startswith(MARK) else None
