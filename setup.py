@@ -59,6 +59,7 @@ setup(
             "encodec>=0.1.1",  # tests compare with it
             "shtab",
         ],
+        "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "completion": ["shtab"],  # of the command line, in bash, zsh and tcsh
         "encodec": ["encodec>=0.1.1"],  # its code is licensed CC BY-NC 4.0
         "tensorboard": ["tensorboard"],
