@@ -1,35 +1,37 @@
-"""The base class of the separators, and reading and writing models."""
+"""The base class of the separators: Asteroid's contract, and the hub's."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from asteroid.models import BaseModel, get
-from safetensors import safe_open
-from safetensors.torch import save
+from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 
+from asteroid_ucr.hub import model_card
+from asteroid_ucr.store import HUB_OPTIONS, bundled_card, load_checkpoint, write_folder
 from asteroid_ucr.streaming import write_stems
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.audio import as_waveform, resample
 from asteroid_ucr.utils.decoding import check_samples
-from asteroid_ucr.utils.errors import UNREADABLE, AudioWarning, UserError, system_error
+from asteroid_ucr.utils.errors import AudioWarning, UserError
 
 Model = TypeVar("Model", bound="SeparatorModel")
 # Added by `DataParallel` and `torch.compile`.
 _PREFIX = re.compile(r"^((module|_orig_mod)\.)+")
-TOWERS = "decomposition.encoder.towers."
 
 
-class SeparatorModel(BaseModel):
+class SeparatorModel(BaseModel, ModelHubMixin):
     """An `asteroid.models.BaseModel` from waveforms `(batch, 1, time)` to `(batch, n_src, time)`.
+
+    `save_pretrained(folder)` and `push_to_hub("user/model")` are those of `huggingface_hub`. They
+    write `model.safetensors`, `config.json` and, unless there is one, the card `README.md`, whose
+    options are `model_card_kwargs`, the arguments of `generate_model_card`.
 
     Its attribute `budget` is the cost of the training, from `asteroid_ucr.training.loop.fit`, or
     None if it is not known. It is saved with the model.
@@ -183,20 +185,44 @@ class SeparatorModel(BaseModel):
         with atomic_path(path) as temporary:
             torch.save(self.serialize(), temporary)
 
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Writes the weights and the configuration, for `save_pretrained`."""
+        write_folder(self.serialize(), save_directory)
+
+    def generate_model_card(
+        self,
+        evaluations: Mapping[str, Mapping[str, Any]] | None = None,
+        license: str | None = None,
+    ) -> ModelCard:
+        """The card of the model, which is that of the bundled model if this is one, unchanged.
+
+        Args:
+            evaluations: Contents of `final_metrics.json`, by the title of the data set.
+            license: The hub's identifier of the licence; None takes that of the package.
+        """
+        conf = self.serialize()
+        known = None if evaluations or license else bundled_card(conf)
+        budget = describe_budget(self.budget)
+        return ModelCard(known) if known else model_card(conf, budget, evaluations, license)
+
     @classmethod
     def from_pretrained(cls: type[Model], name_or_conf: Any, *args: Any, **kwargs: Any) -> Model:
         """Loads a model; `SeparatorModel` itself loads any of its subclasses.
 
         Args:
-            name_or_conf: Name of a bundled model, path of a checkpoint or of an experiment folder,
-                Hugging Face id ("user/model"), or the result of `serialize`.
+            name_or_conf: Name of a bundled model, path of a checkpoint, of an experiment folder or
+                of what `save_pretrained` wrote, Hugging Face id ("user/model" or
+                "user/model@revision"), or the result of `serialize`.
             *args: Arguments of Asteroid's loader.
-            **kwargs: Constructor arguments that replace the stored ones.
+            **kwargs: Constructor arguments that replace the stored ones, and options of the hub:
+                `revision`, `cache_dir`, `token`, `local_files_only` and `force_download`.
 
         Raises:
             UserError: If the model does not exist or has another class.
         """
-        conf = name_or_conf if isinstance(name_or_conf, dict) else load_checkpoint(name_or_conf)
+        hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
+        given = isinstance(name_or_conf, dict)
+        conf = name_or_conf if given else load_checkpoint(name_or_conf, **hub)
         name = str(conf.get("model_name"))
         try:
             fits = issubclass(get(name), cls)
@@ -206,7 +232,7 @@ class SeparatorModel(BaseModel):
             raise UserError(f"{name_or_conf} holds a {name}, not a {cls.__name__}.")
         budget = conf.get("infos", {}).get("budget")
         conf = _upgraded({**conf, "model_args": {**conf["model_args"], **kwargs}})
-        label = name if isinstance(name_or_conf, dict) else str(name_or_conf)
+        label = name if given else str(name_or_conf)
         conf["state_dict"] = _checked(conf["state_dict"], label)
         try:
             model = super().from_pretrained(conf, *args).eval()
@@ -268,129 +294,3 @@ def _upgraded(conf: dict[str, Any]) -> dict[str, Any]:
     model.load_state_dict(state)
     model.assign(order.tolist())
     return {**conf, "model_args": args, "state_dict": model.state_dict()}
-
-
-def bundled_models() -> list[str]:
-    """Names of the separators that are installed with the package."""
-    index = _bundle().with_suffix(".json")
-    return sorted(json.loads(index.read_text())) if index.is_file() else []
-
-
-def _bundle() -> Path:
-    """The file of the bundled models."""
-    return Path(str(resources.files("asteroid_ucr") / "models" / "bundled.safetensors"))
-
-
-def write_bundle(models: Mapping[str, SeparatorModel], path: str | Path) -> None:
-    """Writes several models into one file, in half precision, storing shared weights only once.
-
-    The encoder of each source, each prior, and all other weights are parts of the file. A second
-    file, with the ending .json, lists the parts and the constructor arguments of each model.
-
-    Args:
-        models: Decomposition models by name.
-        path: Path of the file, with the ending .safetensors.
-
-    Raises:
-        UserError: If a file cannot be written.
-    """
-    stored: dict[str, dict[str, Tensor]] = {}
-    views = {}
-    for name, model in models.items():
-        conf, parts = model.serialize(), {}
-        state = {key: _halved(key, value) for key, value in conf.pop("state_dict").items()}
-        towers = {f"{TOWERS}{k}.": f"encoder.{source}" for k, source in enumerate(model.sources)}
-        for prefix, label in {**towers, "prior.": f"prior.{name}", "": "decomposition"}.items():
-            chosen = [key for key in state if key.startswith(prefix)]
-            part = {key.removeprefix(prefix): state.pop(key) for key in chosen}
-            while part and not _same(stored.setdefault(label, part), part):
-                label = f"{label}.{name}"
-            if part:
-                parts[prefix] = label
-        views[name] = {**conf, "parts": parts}
-    tensors = {f"{label}/{k}": v.contiguous() for label, p in stored.items() for k, v in p.items()}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors))
-    with atomic_path(Path(path).with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(views, indent=1) + "\n")
-
-
-def _halved(key: str, value: Tensor) -> Tensor:
-    """Converts weights to half precision, but not the statistics of the latents."""
-    keep = not value.is_floating_point() or key.rsplit(".", 1)[-1].startswith("latent_")
-    return value if keep else value.half()
-
-
-def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether two state dicts are equal."""
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def read_bundle(path: str | Path, name: str) -> dict[str, Any]:
-    """One model of a file from `write_bundle`, in the form of `SeparatorModel.serialize`."""
-    conf = json.loads(Path(path).with_suffix(".json").read_text())[name]
-    with safe_open(path, "pt") as file:
-        state = {
-            prefix + key.split("/", 1)[1]: file.get_tensor(key)
-            for prefix, label in conf.pop("parts").items()
-            for key in file.keys()
-            if key.startswith(f"{label}/")
-        }
-    return {**conf, "state_dict": state}
-
-
-def find_model_file(name: str | Path) -> Path:
-    """The checkpoint file of a model.
-
-    Args:
-        name: Path of a checkpoint or of a folder with `best_model.pth`, or, only as a string, a
-            Hugging Face id ("user/model").
-
-    Raises:
-        UserError: If the file does not exist.
-    """
-    path = Path(name)
-    if path.is_dir():
-        path = path / "best_model.pth"
-        if not path.is_file():
-            raise UserError(
-                f"The folder {name} has no best_model.pth: give the folder of a trained model."
-            )
-    if path.is_file():
-        return path
-    if isinstance(name, str) and name.count("/") == 1 and not path.suffix:
-        from asteroid.utils.hub_utils import cached_download
-
-        try:
-            return Path(cached_download(name))
-        except (OSError, ValueError) as error:  # base classes of the hub's own errors
-            raise UserError(
-                f"There is no model {name}, neither as a file nor on the Hugging Face hub "
-                f"({type(error).__name__}): check the name and the network."
-            ) from error
-    bundled = ", ".join(bundled_models()) or "none in this version"
-    raise UserError(f"There is no model {name}: give a file, or a bundled name ({bundled}).")
-
-
-def load_checkpoint(name: str | Path) -> dict[str, Any]:
-    """Reads a model in the form of `SeparatorModel.serialize`.
-
-    Args:
-        name: Name of a bundled model, or any argument of `find_model_file`. A file or folder of a
-            bundled model's name is meant by "./NAME" or a `Path`.
-
-    Raises:
-        UserError: If the model does not exist or is not a checkpoint.
-    """
-    if isinstance(name, str) and name in bundled_models():
-        return read_bundle(_bundle(), name)
-    path = find_model_file(name)
-    try:
-        conf = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise system_error(error) from error
-    except UNREADABLE as error:
-        raise UserError(f"{path} is not a model file: give a best_model.pth.") from error
-    if not isinstance(conf, dict) or not {"model_name", "state_dict", "model_args"} <= set(conf):
-        raise UserError(f"{path} is not a serialized model: give a best_model.pth.")
-    return conf

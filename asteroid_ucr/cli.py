@@ -314,7 +314,7 @@ def info(model: str) -> None:
 @command(option("--json", action="store_true", help="Print JSON, for programs."))
 def models(json: bool) -> None:
     """List the bundled models and their sources."""
-    from asteroid_ucr.base import bundled_models, load_checkpoint
+    from asteroid_ucr.store import bundled_models, load_checkpoint
 
     found = {name: load_checkpoint(name)["model_args"] for name in bundled_models()}
     fields = ("sources", "sample_rate", "codec")

@@ -216,12 +216,12 @@ def evaluate_runs(
     Stage 3. Writes the run that is best on the validation split as `best_model.pth`. Of songs
     without stems, it describes the masks instead.
     """
-    from asteroid_ucr.base import find_model_file
     from asteroid_ucr.data.datasets import load_tracks
     from asteroid_ucr.evaluation.diagnostics import diagnose_runs
     from asteroid_ucr.evaluation.model_rows import demucs_row, trained_rows
     from asteroid_ucr.evaluation.separation import assign_runs, evaluate, open_clips
     from asteroid_ucr.reports.score_tables import print_results
+    from asteroid_ucr.store import find_model_file
 
     data, settings = config.data, config.evaluation
     # What is missing is named before any audio is read.
@@ -268,7 +268,7 @@ def _models_to_compare(
     Raises:
         UserError: If there is no such model.
     """
-    from asteroid_ucr.base import bundled_models
+    from asteroid_ucr.store import bundled_models
 
     found: list[str | Path] = []
     for name in names:

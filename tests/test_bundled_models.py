@@ -10,15 +10,16 @@ import pytest
 import torch
 from conftest import SMALL
 from fast_bss_eval.torch import si_sdr_loss
+from huggingface_hub import ModelCard
 
 import asteroid_ucr
 from asteroid_ucr import UCRSeparator
-from asteroid_ucr.base import bundled_models, read_bundle, write_bundle
 from asteroid_ucr.config import RecipeConfig
 from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.minislakh import build
 from asteroid_ucr.reports.cards import write_cards
+from asteroid_ucr.store import bundled_models, read_bundle, write_bundle
 
 NAMES = ["bass-piano", "drums-bass", "drums-piano", "drums-piano-bass"]
 
@@ -105,6 +106,8 @@ def test_a_model_is_written_with_its_card(slakh_tree, tmp_path):
     text = card.read_text()
     for words in ("# mine", "`train it` at commit abc", "30 of bass in 20 songs", "| Mixture |"):
         assert words in text
+    data = ModelCard(text).data
+    assert data.license == "mit" and data.eval_results[0].dataset_name == "Songs of mini-Slakh"
     loaded = UCRSeparator.from_pretrained(read_bundle(out / "bundled.safetensors", "mine"))
     wav = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 1, 9600))).float()
     with torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asteroid_ucr.base import SeparatorModel, bundled_models, describe_budget
+from asteroid_ucr.base import SeparatorModel, describe_budget
 from asteroid_ucr.baselines.demucs import load_demucs, separate_demucs
 from asteroid_ucr.baselines.neural import WaveSeparator
 from asteroid_ucr.data.clips import Clip, read_source
@@ -21,6 +21,7 @@ from asteroid_ucr.evaluation.assignment import fit_owners
 from asteroid_ucr.evaluation.rows import Row, mask_row
 from asteroid_ucr.masking import stft, wiener_masks
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.store import bundled_models
 from asteroid_ucr.training.baselines import BASELINES
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.device import pick_device
@@ -98,7 +99,7 @@ def trained_rows(
     """A row for each of some trained models: files, or names of bundled ones; seeds share a name.
 
     The outputs of models with more outputs than sources (MixIT) are assigned on the validation
-    clips, and the files are rewritten. Without clips, the stored assignment is used.
+    clips, and checkpoints are rewritten. Without clips, the stored assignment is used.
 
     Raises:
         UserError: If one is not a trained model, or separates other sources.
@@ -116,7 +117,8 @@ def trained_rows(
             )
         if validation and isinstance(model, WaveSeparator) and len(model.owner) > model.n_src:
             assign_outputs(model, validation)
-            model.save(path)
+            if Path(path).suffix == ".pth":
+                model.save(path)
         rows.append(_baseline_row(model.to(pick_device()), kind))
     return rows
 

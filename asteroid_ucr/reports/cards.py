@@ -9,15 +9,17 @@ from typing import Any
 
 import yaml
 
-from asteroid_ucr.base import describe_budget, read_bundle, write_bundle
+from asteroid_ucr.base import describe_budget
 from asteroid_ucr.data.clips import folder_clips, slakh_clips
 from asteroid_ucr.evaluation.model_rows import file_rows
 from asteroid_ucr.evaluation.separation import evaluate
+from asteroid_ucr.hub import card_metadata, licence_of
 from asteroid_ucr.minislakh.collection import RECORD
 from asteroid_ucr.reports.score_tables import score_table
-from asteroid_ucr.reports.tables import TEMPLATES, Table
+from asteroid_ucr.reports.tables import TEMPLATES
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.solos.library import RECORD as SOLOS_RECORD
+from asteroid_ucr.store import read_bundle, write_bundle
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 
 BUNDLE = "bundled.safetensors"
@@ -67,10 +69,15 @@ def write_cards(
     }
     for name in models:
         model = UCRSeparator.from_pretrained(read_bundle(bundle, name))
-        scores = _scores(model, config, results_dir / name, test_dir, clips_dir)
+        found = _evaluate(model, config, results_dir / name, test_dir, clips_dir)
+        scores = {
+            title: {s: score_table(results, source=s) for s in ("all", *model.sources)}
+            for title, results in found.items()
+        }
+        metadata = card_metadata(name, licence_of(model.codec.name)[0], found).to_yaml()
         budget = describe_budget(model.budget)
         text = TEMPLATES.get_template("card.md").render(
-            name=name, model=model, budget=budget, scores=scores, **facts
+            name=name, model=model, metadata=metadata, budget=budget, scores=scores, **facts
         )
         cards.append(bundle.with_name(f"{name}.md"))
         with atomic_path(cards[-1]) as temporary:
@@ -78,14 +85,14 @@ def write_cards(
     return cards
 
 
-def _scores(
+def _evaluate(
     model: UCRSeparator,
     config: Mapping[str, Any],
     folder: Path,
     test_dir: str | Path,
     clips_dir: str | Path | None,
-) -> dict[str, dict[str, Table]]:
-    """Evaluates the model on songs and clips; returns tables by evaluation and source."""
+) -> dict[str, dict[str, Any]]:
+    """Evaluates the model on songs and clips; returns the results by the title of the data."""
     settings, models = config["evaluation"], {"": model}
     how = (settings["steps"], settings["seeds"], settings["bss_eval"])
     common = {"seconds": settings["segment_seconds"], "mix": config["data"]["mix"]}
@@ -101,7 +108,4 @@ def _scores(
         )
         results = evaluate(models, clips, [], place, *how, extra_rows=file_rows("_paper"))
         found["Clips of Slakh2100's test set"] = results
-    return {
-        title: {s: score_table(results, source=s) for s in ("all", *model.sources)}
-        for title, results in found.items()
-    }
+    return found
