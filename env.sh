@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Prints a Python that can import asteroid_ucr: the one given as the first argument, or `python3`, or
-# that of .venv beside this file, which is made and filled when neither of them can.
+# Prints a Python that can import asteroid_ucr, what its recipe needs and pytest: the one given as the
+# first argument, or `python3`, or that of .venv beside this file, which is made and filled when
+# neither of them can.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=$root/.venv
-can_import() { command -v "$1" >/dev/null && (cd / && "$1" -c 'import asteroid_ucr, pytest' 2>/dev/null); }
+can_import() { command -v "$1" >/dev/null && (cd / && "$1" -c 'import asteroid_ucr, lmdb, pytest' 2>/dev/null); }
 fail() { echo "error: $1" >&2; exit 2; }
 
 if [ -n "${1:-}" ]; then
-  can_import "$1" || fail "$1 cannot import asteroid_ucr: name another Python."
+  can_import "$1" || fail "$1 cannot import asteroid_ucr with its extra 'dev': name another Python."
   echo "$1"
   exit
 fi

@@ -69,6 +69,7 @@ def _out(default: str | None, text: str, **about: Any) -> Any:
 
 
 DEVICE = option("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps.")
+PUBLISHED = ("msdm", "museval", "asteroid")
 _UNUSED = "Taken for the sake of asteroid-infer's callers; any rate and length is handled."
 CODEC_DIR = option("--codec_dir", help="Folder of the codec's published weights.")
 
@@ -197,9 +198,7 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
 @command(
     option("models", nargs="+", metavar="MODEL", help="Models to score; several training seeds."),
     option(
-        "--slakh_dir",
-        type=Path,
-        help="Slakh tree or folder of songs with stems, whose test split is scored.",
+        "--slakh_dir", type=Path, help="Slakh tree or folder of songs, whose test split is scored."
     ),
     option("--clips", type=Path, help="Folder of CLIP/{mix,drums,…}.wav to score instead."),
     option("--estimates", metavar="SUFFIX", help="With --clips: also score CLIP/SOURCE<SUFFIX>."),
@@ -212,6 +211,7 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
     option("--segment_seconds", type=float, default=7.0, help="Length of a clip."),
     option("--mix", choices=["sum", "paper_mean"], default="sum", help="How sources are mixed."),
     option("--allow_shared_midi", action="store_true", help="Score songs that training shares."),
+    option("--protocols", nargs="+", choices=PUBLISHED, default=[], help="Published ones to add."),
     option("--no_bss_eval", action="store_true", help="Leave out the slow BSS-eval v4."),
     DEVICE,
     CODEC_DIR,
@@ -238,6 +238,8 @@ def evaluate(
 
     if (slakh_dir is None) == (clips is None):
         raise UserError("Give either --slakh_dir or --clips: it names the clips to score.")
+    if options["max_clips"] and options["protocols"]:
+        raise UserError("--protocols needs whole tracks: leave --max_clips out.")
     loaded = {name: load_model(name, device, codec_dir) for name in models}
     sources = next(iter(loaded.values())).sources
     validation: list[Clip] = []
@@ -262,6 +264,7 @@ def evaluate(
         options["seeds"],
         bss_eval=not options["no_bss_eval"],
         extra_rows=extra,
+        protocols=options["protocols"],
     )
     print_results(results)
 

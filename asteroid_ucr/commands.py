@@ -122,6 +122,10 @@ def exit_code(function: Callable[[], int | None]) -> int:
     except UserError as error:
         logging.getLogger(__name__).debug("this is where:", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:  # of the extra "recipe"
+        logging.getLogger(__name__).debug("this is where:", exc_info=True)
+        install = "pip install 'asteroid-ucr[recipe]'"
+        print(f"error: This needs the package {error.name}: run `{install}`.", file=sys.stderr)
     except OSError as error:
         logging.getLogger(__name__).debug("this is where:", exc_info=True)
         print(f"error: {system_error(error)}", file=sys.stderr)

@@ -1,12 +1,15 @@
 """What an installation needs and brings."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 ROOT = Path(__file__).parents[1]
 # What env.sh calls; no compiler is among these.
@@ -72,6 +75,37 @@ def test_encodec_is_imported_only_where_it_is_used():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert "pip install encodec" in done.stdout
+
+
+def test_separating_needs_the_core_only(tmp_path):
+    """Without the packages of the extra "recipe", which other commands name."""
+    listed = re.search(r"RECIPE = \[(.*?)\n\]", (ROOT / "setup.py").read_text(), re.DOTALL)[1]
+    extra = {
+        re.match(r"[\w-]+", name)[0].replace("-", "_") for name in re.findall('"(.+?)"', listed)
+    }
+    # Asteroid brings these itself, and torch brings jinja2.
+    gone = {"sklearn", *extra} - {"scikit_learn", "pytorch_lightning", "pandas", "jinja2"}
+    sf.write(tmp_path / "song.wav", np.random.default_rng(0).normal(0, 0.1, 24_000), 24_000)
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({sorted(gone)}))\n"
+        "from asteroid_ucr.cli import main\n"
+        f"assert main(['separate', {str(tmp_path / 'song.wav')!r}, '-o', {str(tmp_path)!r}, "
+        "'--model', 'drums-bass']) == 0\n"
+        f"assert main(['generate', 'drums-bass', '-o', {str(tmp_path / 'new')!r}, "
+        "'--seconds', '1', '--steps', '1']) == 0\n"
+        f"assert main(['minislakh', '--out', {str(tmp_path / 'songs')!r}]) == 2\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "song").iterdir()} >= {"drums.wav", "bass.wav"}
+    assert "run `pip install 'asteroid-ucr[recipe]'`" in done.stderr.splitlines()[-1]
+
+
+def test_links_of_the_long_description_lead_somewhere():
+    command = [sys.executable, "setup.py", "--long-description"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "# asteroid-ucr" in done.stdout
+    assert all(target.startswith("https://") for target in re.findall(r"\]\((.+?)\)", done.stdout))
 
 
 def test_files_beside_the_code_are_packaged():

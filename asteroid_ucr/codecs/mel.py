@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import librosa
 import torch
 import torch.nn.functional as F
 import torchaudio
@@ -42,8 +41,9 @@ class MelCodec(Codec):
         self.channels = bands
         self.exponent = exponent
         self.iterations = iterations
-        filters = librosa.filters.mel(sr=MASK_RATE, n_fft=MASK_FFT, n_mels=bands, norm=None)
-        weights = torch.from_numpy(filters)
+        weights = torchaudio.functional.melscale_fbanks(
+            MASK_FFT // 2 + 1, 0.0, MASK_RATE / 2, bands, MASK_RATE, mel_scale="slaney"
+        ).T
         self.register_buffer("widths", weights.sum(1, keepdim=True), persistent=False)
         # A band has the mean power of its bins, so that its level does not depend on its width.
         self.register_buffer("analysis", weights / weights.sum(1, keepdim=True), persistent=False)

@@ -114,17 +114,24 @@ def bss_scores(references: Tensor, estimates: Tensor, sample_rate: int) -> dict[
     Raises:
         ValueError: If a signal is all zero.
     """
-    *values, _ = _museval_metrics().bss_eval(
-        references.double().numpy()[..., None],
-        estimates.double().numpy()[..., None],
-        window=round(BSS_SECONDS * sample_rate),
-        hop=round(BSS_HOP * sample_rate),
-    )
+    sizes = (round(BSS_SECONDS * sample_rate), round(BSS_HOP * sample_rate))
+    values = museval_windows(references, estimates, *sizes)
     # The function `torch.nanmedian` would take the lower of two middle values.
     return {
-        name: torch.from_numpy(windows).clamp(-LIMIT_DB, LIMIT_DB).nanquantile(0.5, dim=-1)
+        name: windows.clamp(-LIMIT_DB, LIMIT_DB).nanquantile(0.5, dim=-1)
         for name, windows in zip(BSS_SCORES, values, strict=True)
     }
+
+
+def museval_windows(references: Tensor, estimates: Tensor, window: int, hop: int) -> list[Tensor]:
+    """SDR, ISR, SIR and SAR `(n_src, windows)` of museval, in dB, for windows in samples.
+
+    Raises:
+        ValueError: If a signal `(n_src, time)` is all zero or not finite.
+    """
+    waves = (wavs.double().numpy()[..., None] for wavs in (references, estimates))
+    *values, _ = _museval_metrics().bss_eval(*waves, window=window, hop=hop)
+    return [torch.from_numpy(windows) for windows in values]
 
 
 def log_spectral_distance(

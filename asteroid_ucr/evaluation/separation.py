@@ -21,6 +21,7 @@ from asteroid_ucr.config import EvaluationConfig, GenerationConfig, RecipeConfig
 from asteroid_ucr.data.clips import Clip, slakh_clips
 from asteroid_ucr.evaluation.assignment import fit_owners
 from asteroid_ucr.evaluation.model_rows import model_rows
+from asteroid_ucr.evaluation.published import PublishedScores
 from asteroid_ucr.evaluation.results import aggregate, describe
 from asteroid_ucr.evaluation.rows import (
     Row,
@@ -110,6 +111,7 @@ def evaluate(
     bss_eval: bool = True,
     examples: int = 4,
     extra_rows: Sequence[Row] = (),
+    protocols: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluates by the protocol of the documentation, and writes the results.
 
@@ -129,6 +131,8 @@ def evaluate(
         examples: Number of clips to write as audio: of distinct tracks, the first clip of each in
             which all sources sound.
         extra_rows: Further rows, such as other separators.
+        protocols: Published protocols to score the separators by as well, with files of their own;
+            see `evaluation.published`. They need the clips of a track one after the other.
 
     Returns:
         The content of `final_metrics.json`.
@@ -143,6 +147,7 @@ def evaluate(
     rows = [*before, *extra_rows, *ours, *ceiling_rows(codec)]
     seen: list[dict[str, Any]] = []
     written: dict[str, dict[str, Any]] = {}  # Examples by track.
+    published = PublishedScores(folder, protocols)
 
     def checked() -> Iterator[Clip]:
         for clip in tqdm(clips, "clips", disable=None):
@@ -156,13 +161,14 @@ def evaluate(
             seen.append({field: getattr(clip, field) for field in fields})
             yield clip
 
-    def write_example(clip: Clip, estimates: Sequence[Estimates]) -> None:
+    def keep(clip: Clip, estimates: Sequence[Estimates]) -> None:
+        published.add(clip, [(done.row, done.wavs) for done in estimates])
         new = len(written) < examples and clip.track not in written
         if new and not silent(clip.references).any():
             written[clip.track] = _write_example(folder / EXAMPLES / clip.name, clip, estimates)
 
     decoded = codec if codec is not None and not codec.has_power else None
-    lines = score_rows(rows, checked(), decoded, bss_eval, write_example)
+    lines = score_rows(rows, checked(), decoded, bss_eval, keep)
     named = {row.name: row for row in reversed(rows)}  # The first row of each name.
     protocol = describe(
         lines,
@@ -178,6 +184,7 @@ def evaluate(
     with atomic_path(folder / METRICS_CSV) as temporary:
         lines.to_csv(temporary, index=False, float_format="%.6g")
     results = {"protocol": protocol, "rows": entries, "examples": list(written.values())}
+    results |= {"msdm": published.close()} if protocols else {}
     return write_json(folder / METRICS_JSON, results)
 
 

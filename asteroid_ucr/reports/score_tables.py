@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from asteroid_ucr.evaluation.published import msdm_text
 from asteroid_ucr.evaluation.rows import GROUPS
 from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.utils.errors import UserError
@@ -186,6 +187,8 @@ def print_results(results: Mapping[str, Any]) -> None:
         print(f"\n{table.caption}\n{figures.to_string()}")
     described = notes(results, ("supervised", "unsupervised", "ours"))
     print("\n".join([*(f"{label}: {note}" for label, note in described), *failures(results)]))
+    if results.get("msdm"):
+        print(msdm_text(results["msdm"]))
 
 
 def summary_sentence(results: Mapping[str, Any]) -> str:
