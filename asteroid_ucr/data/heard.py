@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from asteroid_ucr.utils.decoding import open_audio, read_frames
+from asteroid_ucr.utils.errors import UserError
 
 SHORTEST = 2.0  # seconds
 QUIETEST = 1e-4  # RMS, −80 dBFS
@@ -87,7 +88,7 @@ def hear_file(path: Path) -> Heard:
         with open(path, "rb") as raw:
             while chunk := raw.read(1 << 20):
                 digest.update(chunk)
-    except Exception as error:  # readers raise errors of all kinds on damaged files
+    except (UserError, OSError, sf.SoundFileError) as error:
         return Heard(f"broken: {' '.join(str(error).split())}")
     if seconds < SHORTEST:
         return Heard(f"too short: {seconds:.2f} s")

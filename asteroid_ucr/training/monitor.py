@@ -14,8 +14,7 @@ from torch import Tensor
 
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.crops import RandomCrops
-from asteroid_ucr.masking import apply_masks, energy_share, frequency_share, stft, wiener_masks
-from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.masking import apply_masks, energy_share, frequency_share, stft
 from asteroid_ucr.utils.errors import UserError
 
 MIXTURES, SEED = 2, 2**31 + 1
@@ -65,7 +64,7 @@ class ComponentMonitor(Callback):
             self.mixtures = model.codec.decode(self.latents.to(model.device), length)
         rate, shares, splits = int(model.sample_rate), [], []
         for number, mixture in enumerate(self.mixtures):
-            masks = soft_masks(model, mixture)
+            masks = model.masks(mixture[None], steps=1)[0]
             power = stft(mixture[0], rate).abs().square()
             shares.append(energy_share(masks, power))
             splits.append(frequency_share(masks, power))
@@ -90,11 +89,3 @@ class ComponentMonitor(Callback):
             elif isinstance(logger, WandbLogger):
                 logger.log_audio(name, [wav.numpy()], sample_rate=[rate])
                 logger.log_image(f"{name} spectrogram", [picture.numpy()])
-
-
-def soft_masks(model: UCRSeparator, mixture: Tensor) -> Tensor:
-    """A model's soft masks `(n_src, freq, frames)` for a mixture `(1, time)`, in one step."""
-    if model.codec.has_power:
-        return model.masks(mixture[None], steps=1)[0]
-    decoded = model(mixture[None], steps=1, refine="none")[0]
-    return wiener_masks(stft(decoded, int(model.sample_rate)).abs().square())
