@@ -51,19 +51,31 @@ def run(recipe, *arguments, code=0):
     return done.stdout, done.stderr
 
 
-def test_all_stages_on_mini_slakh(recipe):
-    arguments = ("--songs", "4", "--seconds", "4", "--options", TINY, "--seeds", "0 1")
+def train(recipe, monkeypatch, kind, folder, seed, conf="conf.yml"):
+    """Trains as run.sh does, but in this process."""
+    monkeypatch.chdir(recipe)
+    place = ["--config", f"local/{conf}", "--data.root", "data/minislakh"]
+    place += ["--data.solos", "data/solos/minislakh"]
+    options = [*TINY.split(), "--training.seed", str(seed), "--exp_dir", f"exp/{folder}"]
+    assert main(["train", kind, *place, *options]) == 0
+
+
+def test_all_stages_on_mini_slakh(recipe, monkeypatch):
+    arguments = ("--songs", "4", "--seconds", "4", "--options", TINY, "--seeds", "0")
     run(recipe, "--stage", "0", "--stop_stage", "2", "--model", "ucr", *arguments)
     exp = recipe / "exp" / "train_ucr_mini"
     # Again: finished training is left as it is.
     before = (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes()
-    run(recipe, "--stage", "2", "--stop_stage", "2", "--model", "ucr", *arguments)
+    train(recipe, monkeypatch, "ucr", "train_ucr_mini/seed0", 0)
     assert (exp / "seed0" / "checkpoints" / "last.ckpt").read_bytes() == before
     # Models of the same tag and the bundled one are scored beside ours. Four songs have few solos.
     root, solos = str(recipe / "data" / "minislakh"), str(recipe / "data" / "solos" / "minislakh")
     assert main(["solos", "--from_stems", "--data.root", root, "--data.solos", solos]) == 0
-    text, _ = run(recipe, "--stage", "1", *arguments[:-1], "0", "--model", "twin solos")
+    text, _ = run(recipe, "--stage", "1", *arguments, "--model", "solos")
     assert "scores exp/train_solos_mini" in text
+    train(recipe, monkeypatch, "ucr", "train_ucr_mini/seed1", 1)
+    train(recipe, monkeypatch, "twin", "train_twin_mini/seed0", 0)
+    arguments = (*arguments[:-1], "0 1")
     text, _ = run(recipe, "--stage", "3", "--model", "ucr", *arguments)
     for name in ("all_metrics.csv", "final_metrics.json", "examples", "report.html", "publish_dir"):
         assert (exp / name).exists(), name
@@ -107,20 +119,34 @@ def test_a_tree_of_ones_own(recipe, slakh_tree):
         (["--stage"], "needs a value"),
         (["--stage", "9"], "go from 0 to 6"),
         (["--model", "wavenet"], "no baseline 'wavenet'"),
-        (["--stage", "3", "--stop_stage", "3", "--compare", "hdemucs"], "train it first"),
         (["--python_path", "/nowhere/python"], "/nowhere/python"),
         (["--conf", "nowhere.yml"], "nowhere.yml does not exist"),
         (["--slakh_dir", "nowhere", "--stop_stage", "0"], "nowhere"),
         (["--stage", "1", "--stop_stage", "1", "--options", "--data.colour red"], "colour"),
-        (["--stage", "3", "--stop_stage", "3", "--tag", "y"], "no model exp/train_ucr_y/seed0"),
-        (["--stage", "4", "--stop_stage", "4", "--tag", "v"], "no model exp/train_ucr_v"),
-        (["--stage", "5", "--stop_stage", "5", "--tag", "w"], "no model exp/train_ucr_w"),
-        (["--stage", "6", "--tag", "z"], "run the evaluation first"),
     ],
 )
 def test_bad_options_are_one_line(recipe, arguments, words):
     _, error = run(recipe, "--options", "--data.cache empty", *arguments, code=2)
     lines = [line for line in error.splitlines() if "error:" in line]
+    assert len(lines) == 1 and words in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("evaluate-runs --runs 0 --compare hdemucs --exp_dir exp/x", "train it first"),
+        ("evaluate-runs --runs 0 --exp_dir exp/train_ucr_y", "no model exp/train_ucr_y/seed0"),
+        ("train-prior --exp_dir exp/train_ucr_v", "no model exp/train_ucr_v"),
+        ("evaluate-generation --exp_dir exp/train_ucr_w", "no model exp/train_ucr_w"),
+        ("report --exp_dir exp/train_ucr_z", "run the evaluation first"),
+    ],
+)
+def test_a_stage_without_the_one_before_is_one_line(tmp_path, monkeypatch, capsys, command, words):
+    monkeypatch.chdir(tmp_path)
+    name, *rest = command.split()
+    place = ["--config", str(RECIPE / "local" / "conf.yml")] if name != "report" else []
+    assert main([name, *place, *rest]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert len(lines) == 1 and words in lines[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from asteroid_ucr.masking import stft
@@ -56,6 +57,10 @@ class Codec(nn.Module, ABC):
     @abstractmethod
     def decode(self, latents: Tensor, length: int) -> Tensor:
         """`(batch, channels, frames)` to `(batch, 1, length)`, `length` in samples."""
+
+    def encode_sum(self, parts: Tensor) -> Tensor:
+        """Latents `(1 + n, channels, frames)` of the sum of parts `(n, time)`, and of the parts."""
+        return self.encode(torch.cat([parts.sum(0, keepdim=True), parts])[:, None])
 
     def spectrogram(self, latents: Tensor, length: int) -> Tensor:
         """Power spectrogram of the decoded latents, on the grid of `asteroid_ucr.masking`.

@@ -68,6 +68,22 @@ class MelCodec(Codec):
         # The transform has a frame at either end, and the codec has one frame per hop.
         return self.from_power(power)[..., : self.frames(wav.shape[-1])]
 
+    def encode_sum(self, parts: Tensor) -> Tensor:
+        """Latents of a sum, and of what masks on the sum can take of its parts.
+
+        In each band, the mask that leaves the smallest error is Re Σ S·X* / Σ |X|², for a part S of
+        the sum X (the phase-sensitive filter, Erdogan et al. 2015, eq. 9). It depends on how the
+        parts' phases meet, and differs from the part's share of the power. The masks are clipped to
+        0 and 1, and sum to one.
+        """
+        spec = stft(parts)
+        total = spec.sum(0, keepdim=True)
+        power = self.analysis @ (torch.cat([total, spec]) * total.conj()).real
+        taken = power[1:].clamp(min=0)
+        taken = taken * (power[:1] / taken.sum(0).clamp(min=1e-12))
+        latents = self.from_power(torch.cat([power[:1], taken]))
+        return latents[..., : self.frames(parts.shape[-1])]
+
     def to_power(self, latents: Tensor) -> Tensor:
         return (latents.relu() + FLOOR**self.exponent).pow(1 / self.exponent) - FLOOR
 

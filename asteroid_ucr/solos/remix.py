@@ -5,11 +5,15 @@ mixtures, though not well. Sums of its estimates from different songs, with chan
 levels, are mixtures whose components are known. The next model learns to separate these sums and
 becomes better than its teacher, because the teacher's errors differ from song to song (RemixIT,
 Tzinis et al. 2022, here with a fixed teacher; Self-Remixing, Saijo & Ogawa 2023).
+
+Where a teacher is wrong, its estimates resemble each other. Half of the passages of each instrument
+are left out: those that overlap most with the other estimate of their mixture.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -18,15 +22,16 @@ from tqdm import tqdm
 
 from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.tracks import read_sources
-from asteroid_ucr.masking import MASK_RATE
+from asteroid_ucr.masking import MASK_HOP, MASK_RATE, stft
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.solos.find import one_kind_each
 from asteroid_ucr.solos.library import write_passage
 from asteroid_ucr.utils.atomic import make_folder, write_json
-from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.audio import level_gain, read_audio
 from asteroid_ucr.utils.errors import UserError
 
 RECORD = "estimates.json"
+PASSAGE = 300  # frames, 4 s
 
 
 @torch.no_grad()
@@ -42,8 +47,8 @@ def write_estimates(
     """Separates the training mixtures of two instruments each, and writes a folder of estimates.
 
     Each track is used in one kind of mixture only, as in `find_solos`. The folder has the layout of
-    a folder of solos, `DIR/<instrument>/<track>.flac`. An interrupted call continues where it
-    stopped.
+    a folder of solos, `DIR/<instrument>/<track>_<first frame>.flac`, with passages of 4 s. An
+    interrupted call continues where it stopped.
 
     Args:
         path: Folder to write.
@@ -63,6 +68,9 @@ def write_estimates(
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")) != facts:
         raise UserError(f"{folder} holds other estimates: remove it, or name another folder.")
     write_json(record, facts)
+    whole = folder / "whole"
+    if not whole.is_dir() and any(folder.glob("*/*.flac")):
+        return
     tracks = {
         kind: {track.name: track for track in load_tracks(root, "train", allow_shared_midi, kind)}
         for kind in kinds
@@ -71,10 +79,33 @@ def write_estimates(
         separator = model.select(kind).eval()
         for name in tqdm(names, "-".join(kind), unit="song", disable=not progress):
             track = tracks[kind][name]
-            files = [folder / source / f"{name}.flac" for source in kind]
+            files = [whole / source / f"{name}.flac" for source in kind]
             if all(file.is_file() for file in files):
                 continue
             mixture = read_sources(track, kind, MASK_RATE, mix).mixture
             mixture = (mixture * level_gain(mixture)).to(separator.device)
             for file, estimate in zip(files, separator(mixture), strict=True):
                 write_passage(file, estimate)
+    _keep_clean_passages(whole, folder, progress)
+    shutil.rmtree(whole)
+
+
+def _keep_clean_passages(whole: Path, folder: Path, progress: bool) -> None:
+    """Cuts estimates of whole songs into passages, and writes the cleaner half of them."""
+    pairs: dict[str, list[Path]] = {}
+    for file in sorted(whole.glob("*/*.flac")):
+        pairs.setdefault(file.name, []).append(file)
+    overlaps: dict[str, list[tuple[float, Path, int]]] = {}
+    for files in tqdm(pairs.values(), "passages", unit="song", disable=not progress):
+        estimates = torch.stack([read_audio(file)[0][0] for file in files])
+        parts = estimates.unfold(1, PASSAGE * MASK_HOP, PASSAGE * MASK_HOP).transpose(0, 1)
+        for number, part in enumerate(parts):
+            one, other = stft(part).abs()
+            for file, level in zip(files, (one, other), strict=True):
+                overlap = float((one * other).sum() / level.square().sum().clamp(min=1e-9))
+                rows = overlaps.setdefault(file.parent.name, [])
+                rows.append((overlap, file, number * PASSAGE))
+    for source, rows in overlaps.items():
+        for _, file, start in sorted(rows)[: -(-len(rows) // 2)]:
+            at = slice(start * MASK_HOP, (start + PASSAGE) * MASK_HOP)
+            write_passage(folder / source / f"{file.stem}_{start}.flac", read_audio(file)[0][0, at])

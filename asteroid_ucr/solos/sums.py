@@ -20,7 +20,7 @@ EQUALISER_DB, KNOTS, LOWEST_HZ = 4.0, 8, 40.0  # a random curve over log frequen
 # the probability that low frequencies are raised or lowered, the range of the corner frequency in
 # Hz, and the largest change in dB.
 SHELVES = {"drums": (0.6, (50.0, 110.0), 16.0), "bass": (0.3, (40.0, 90.0), -16.0)}
-GAIN_DB = 6.0  # largest change of an instrument's level
+GAIN_DB = 8.0  # largest change of an instrument's level
 QUIETEST = 3e-3  # RMS below which a passage is not brought to the common level
 LEVEL_DB = 3.0  # standard deviation of the sum's level
 SILENT = 0.25  # probability that an instrument pauses: of three, two play about as often as three
@@ -64,9 +64,8 @@ class SoloSums(Dataset):
         silent[generator.integers(len(components))] = False
         components[silent] = 0
         components = torch.from_numpy(components)
-        mixture = components.sum(0, keepdim=True)
-        gain = level_gain(mixture) * 10 ** (generator.normal(0, LEVEL_DB) / 20)
-        return self.codec.encode((gain * torch.cat([mixture, components]))[:, None])
+        gain = level_gain(components.sum(0)) * 10 ** (generator.normal(0, LEVEL_DB) / 20)
+        return self.codec.encode_sum(gain * components)
 
     def _component(self, name: str, generator: np.random.Generator) -> np.ndarray:
         """A solo at a random pitch, with a random sound and level, `(samples,)`."""
