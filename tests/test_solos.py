@@ -12,12 +12,13 @@ from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.data.cache import LatentCache, LatentMetadata
 from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.tracks import read_sources
-from asteroid_ucr.masking import MASK_HOP, MASK_RATE
+from asteroid_ucr.masking import MASK_HOP, MASK_RATE, apply_masks, stft, wiener_masks
 from asteroid_ucr.solos.find import WINDOW, Window, find_solos
 from asteroid_ucr.solos.library import read_solos, write_solos, write_stems
 from asteroid_ucr.solos.loss import mask_loss
 from asteroid_ucr.solos.remix import write_estimates
 from asteroid_ucr.solos.sums import GAIN_DB, SoloSums
+from asteroid_ucr.utils.audio import read_audio
 from asteroid_ucr.utils.errors import UserError
 
 CODEC = build_codec("mel")
@@ -203,21 +204,64 @@ def test_drums_are_also_deep_and_heavy(tmp_path):
     assert lows["drums"] > lows["bells"] + 0.2
 
 
-def test_estimates_are_passages_too(slakh_tree, small_model, tmp_path):
-    write_estimates(tmp_path, small_model, "teacher", slakh_tree, progress=False)
-    drums, bass = read_solos(tmp_path, ["drums", "bass"])
+def test_estimates_are_passages_too(slakh_tree, small_model, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("asteroid_ucr.solos.remix._keep_clean_passages", interrupted)
+        write_estimates(tmp_path, small_model, "teacher", slakh_tree, progress=False)
+    songs = [
+        {file.stem: read_audio(file)[0][0] for file in (tmp_path / "whole" / name).iterdir()}
+        for name in ("drums", "bass")
+    ]
     tracks = load_tracks(slakh_tree, "train")
-    assert [p.path.stem for p in drums] == [track.name for track in tracks]
-    mixture = read_sources(tracks[0], ("drums", "bass"), MASK_RATE).mixture.numpy()
-    total = sum(p[0].read(0, p[0].samples) for p in (drums, bass))
+    mixture = read_sources(tracks[0], ("drums", "bass"), MASK_RATE).mixture
+    total = sum(song[tracks[0].name] for song in songs)
     assert np.corrcoef(total, mixture)[0, 1] > 0.999
-    # An interrupted call writes what is missing, and nothing else.
-    before = drums[0].path.stat().st_mtime_ns
-    bass[1].path.unlink()
-    write_estimates(tmp_path, small_model, "teacher", slakh_tree, progress=False)
-    assert bass[1].path.is_file() and drums[0].path.stat().st_mtime_ns == before
+    # An interrupted call separates what is missing, and nothing else.
+    names = [song.name for song in tracks]
+    files = [tmp_path / "whole" / "bass" / f"{name}.flac" for name in names]
+    before = files[0].stat().st_mtime_ns
+    files[1].unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("asteroid_ucr.solos.remix._keep_clean_passages", interrupted)
+        write_estimates(tmp_path, small_model, "teacher", slakh_tree, progress=False)
+    assert files[1].is_file() and files[0].stat().st_mtime_ns == before
+    # Of the passages of 4 s, one in each of three songs, the cleaner half is kept.
+    for _ in range(2):
+        write_estimates(tmp_path, small_model, "teacher", slakh_tree, progress=False)
+        for passages, song, other in zip(
+            read_solos(tmp_path, ["drums", "bass"]), songs, songs[::-1], strict=True
+        ):
+            assert {p.samples for p in passages} == {4 * MASK_RATE}
+            overlap = {}
+            for name in names:
+                one, two = (stft(s[name][: 4 * MASK_RATE]).abs() for s in (song, other))
+                overlap[f"{name}_0"] = float((one * two).sum() / one.square().sum())
+            assert {p.path.stem for p in passages} == set(sorted(overlap, key=overlap.get)[:2])
+    assert not (tmp_path / "whole").exists()
     with pytest.raises(UserError, match="other estimates"):
         write_estimates(tmp_path, small_model, "another", slakh_tree, progress=False)
+
+
+def test_masks_of_the_parts_of_a_sum_make_the_smallest_error():
+    """No other mask on the same bands comes nearer to the parts than those of their latents."""
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(2, MASK_RATE, generator=generator) * torch.tensor([[0.1], [0.05]])
+    total, *latents = CODEC.encode_sum(parts)
+    assert torch.allclose(total, CODEC.encode(parts.sum(0)[None, None])[0], atol=1e-5)
+    powers = [CODEC.spectrogram(part[None], MASK_RATE) for part in latents]
+    direct = [CODEC.spectrogram(CODEC.encode(part[None, None]), MASK_RATE) for part in parts]
+
+    def error(powers):
+        masks = wiener_masks(torch.stack(powers, 1))
+        return float((apply_masks(parts.sum(0)[None, None], masks)[0, :, 0] - parts).square().sum())
+
+    assert error(powers) < 0.98 * error(direct)
+    # Powers of the parts add up, and a silent part stays silent.
+    assert torch.allclose(sum(map(CODEC.to_power, latents)), CODEC.to_power(total), rtol=1e-3)
+    assert float(CODEC.encode_sum(parts * torch.tensor([[1.0], [0.0]]))[2].abs().max()) == 0
 
 
 class Ears:

@@ -25,7 +25,7 @@ from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE, stft
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.solos.find import one_kind_each
-from asteroid_ucr.solos.library import write_passage
+from asteroid_ucr.solos.library import Passage, write_passage
 from asteroid_ucr.utils.atomic import make_folder, write_json
 from asteroid_ucr.utils.audio import level_gain, read_audio
 from asteroid_ucr.utils.errors import UserError
@@ -60,7 +60,8 @@ def write_estimates(
         progress: Whether to show a progress bar.
 
     Raises:
-        UserError: If the folder holds another teacher's estimates, or a track cannot be read.
+        UserError: If the folder holds another teacher's estimates, a track cannot be read, or no
+            song is as long as a passage.
     """
     kinds = list(combinations(model.sources, 2))
     folder, facts = make_folder(path), {"teacher": teacher, "dataset": str(root), "mix": mix}
@@ -92,20 +93,21 @@ def write_estimates(
 
 def _keep_clean_passages(whole: Path, folder: Path, progress: bool) -> None:
     """Cuts estimates of whole songs into passages, and writes the cleaner half of them."""
+    length = PASSAGE * MASK_HOP
     pairs: dict[str, list[Path]] = {}
     for file in sorted(whole.glob("*/*.flac")):
         pairs.setdefault(file.name, []).append(file)
     overlaps: dict[str, list[tuple[float, Path, int]]] = {}
     for files in tqdm(pairs.values(), "passages", unit="song", disable=not progress):
         estimates = torch.stack([read_audio(file)[0][0] for file in files])
-        parts = estimates.unfold(1, PASSAGE * MASK_HOP, PASSAGE * MASK_HOP).transpose(0, 1)
-        for number, part in enumerate(parts):
-            one, other = stft(part).abs()
+        for number in range(estimates.shape[1] // length):
+            one, other = stft(estimates[:, number * length : (number + 1) * length]).abs()
             for file, level in zip(files, (one, other), strict=True):
                 overlap = float((one * other).sum() / level.square().sum().clamp(min=1e-9))
-                rows = overlaps.setdefault(file.parent.name, [])
-                rows.append((overlap, file, number * PASSAGE))
-    for source, rows in overlaps.items():
-        for _, file, start in sorted(rows)[: -(-len(rows) // 2)]:
-            at = slice(start * MASK_HOP, (start + PASSAGE) * MASK_HOP)
-            write_passage(folder / source / f"{file.stem}_{start}.flac", read_audio(file)[0][0, at])
+                overlaps.setdefault(file.parent.name, []).append((overlap, file, number * PASSAGE))
+    if not overlaps:
+        raise UserError("All songs are shorter than 4 s: estimates need longer ones.")
+    for source, passages in overlaps.items():
+        for _, file, start in sorted(passages)[: -(-len(passages) // 2)]:
+            samples = Passage(file, length).read(start * MASK_HOP, length)
+            write_passage(folder / source / f"{file.stem}_{start}.flac", torch.from_numpy(samples))
