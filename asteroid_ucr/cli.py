@@ -22,6 +22,7 @@ from asteroid_ucr.config import load_model
 from asteroid_ucr.utils.errors import UserError
 
 MODEL = "Bundled name, file, folder or Hugging Face id."
+REPEATED = {"action": "append", "default": []}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,10 +167,15 @@ def infer(
     option("--seconds", type=float, help="Length (default: that of the given audio, or 10)."),
     option(
         "--keep",
-        action="append",
-        default=[],
+        **REPEATED,
         metavar="SOURCE=FILE",
         help="Stem to accompany; SOURCE alone keeps that of --mixture; may be repeated.",
+    ),
+    option(
+        "--inpaint",
+        **REPEATED,
+        metavar="SOURCE=FROM-TO",
+        help="Part of a stem to keep that is made anew, in seconds; may be repeated.",
     ),
     option("--mixture", type=Path, metavar="FILE", help="Mixture to vary."),
     option("--strength", type=float, help="How much to vary: 0 gives the mixture, 1 is all new."),
@@ -183,9 +189,10 @@ def infer(
 def generate(model: str, device: str, codec_dir: str | None, out: Path, **options: Any) -> None:
     """Generate sources with a model's prior.
 
-    Writes DIR/<seed>/<source>.wav and DIR/<seed>/mix.wav, mono, 32-bit float. With --keep, it
-    generates an accompaniment of these stems, which are written as they are; with --mixture and
-    --strength, a variation of a mixture; with neither, music from nothing.
+    Writes DIR/<seed>/<source>.wav and DIR/<seed>/mix.wav, 32-bit float, with the rate and channels
+    of the stems to keep. With --keep, it generates an accompaniment of these stems, which are
+    written as they are; with --inpaint, parts of them; with --mixture and --strength, a variation
+    of a mixture; with none, music from nothing.
     """
     from asteroid_ucr.files import generate_files
 

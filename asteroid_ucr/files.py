@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asteroid_ucr.generator import STEPS, source_number
+from asteroid_ucr.generator import STEPS, put_into, source_number
+from asteroid_ucr.masking import downmix
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.streaming import write_stems
 from asteroid_ucr.utils.atomic import refuse_inputs
-from asteroid_ucr.utils.audio import level_gain, read_audio, write_audio
+from asteroid_ucr.utils.audio import level_gain, read_audio, resample, write_audio
 from asteroid_ucr.utils.crossfade import CHUNK_SECONDS
 from asteroid_ucr.utils.errors import UserError, check_positive
 from asteroid_ucr.utils.stems import MARK, check_format
@@ -78,8 +79,12 @@ def generate_files(
     seed: int = 0,
     steps: int = STEPS,
     render_steps: int | None = None,
+    inpaint: Sequence[str] = (),
 ) -> list[Path]:
     """Writes `out/SEED/<source>.wav` and `out/SEED/mix.wav` for each of `count` seeds.
+
+    The files have the sample rate and the channels of the stems to keep, of which the largest
+    counts. Generated sources are mono, and the same in all channels.
 
     Args:
         model: Model with a prior, on the device to use.
@@ -92,6 +97,7 @@ def generate_files(
         seed: Seed of the first item; the next items have the next seeds.
         steps: Steps of the prior's sampler.
         render_steps: Steps of the denoiser's sampler; None takes the model's setting.
+        inpaint: "SOURCE=FROM-TO" makes this part, in seconds, of a stem that is kept anew.
 
     Returns:
         The folders, in the order of the seeds.
@@ -100,15 +106,19 @@ def generate_files(
         UserError: If an option is not valid, or a file cannot be read or written.
     """
     check_positive(count=count)
-    whole = None if mixture is None else _read_mono(model, mixture)
+    home = int(model.sample_rate)
+    whole = None if mixture is None else read_audio(mixture, home, mono=True)[0][0]
     kept: dict[str, Tensor] = {}
+    given_stems: dict[str, tuple[Tensor, int]] = {}
     for item in keep:
         name, given, file = item.partition("=")
         number = source_number(model.sources, name)
         if name in kept:
             raise UserError(f"{name} is kept twice: give one --keep for each source.")
         if given:
-            kept[name] = _read_mono(model, file, stem=True)
+            given_stems[name] = read_audio(file)
+            wav, own = given_stems[name]
+            kept[name] = resample(downmix(wav[None], own)[0, 0], own, home)
         elif whole is None:
             raise UserError(f"--keep {name} needs a --mixture: give one, or {name}=FILE.")
         else:
@@ -123,6 +133,10 @@ def generate_files(
     # If only latents are kept, which have no level, the result gets the level of their mixture.
     only_latents = whole is not None and strength is None and not any(from_files)
     level = 1 / float(level_gain(whole)) if only_latents else 1.0
+
+    spans = dict(_span(item) for item in inpaint)
+    rate = max((r for _, r in given_stems.values()), default=home)
+    channels = max((len(wav) for wav, _ in given_stems.values()), default=1)
 
     folders = [Path(out) / f"{number:05d}" for number in range(seed, seed + count)]
     names = [*model.sources, "mix"]
@@ -142,25 +156,29 @@ def generate_files(
                 render_steps=render_steps,
                 seed=seed + first,
                 batch=min(BATCH, count - first),
+                inpaint=spans,
             )
             for item in stems:
                 folder = next(left)
-                for name, wav in zip(names, [*item, item.sum(0)], strict=True):
+                wide = dict(zip(model.sources, resample(item, home, rate), strict=True))
+                for name, (wav, own) in given_stems.items():
+                    wav, span = resample(wav, own, rate), spans.get(name, (0.0, 0.0))
+                    wide[name] = put_into(wav, wide[name][: wav.shape[-1]], span, rate)
+                length = min(wav.shape[-1] for wav in wide.values())
+                cut = [wav.expand(channels, -1)[:, :length] for wav in wide.values()]
+                for name, wav in zip(names, [*cut, sum(cut)], strict=True):
                     # With floats, kept stems are unchanged and the mixture does not clip.
                     comment = "" if name == "mix" else f"{MARK}with a prior"
-                    path = folder / f"{name}.wav"
-                    write_audio(path, wav, int(model.sample_rate), "FLOAT", comment)
+                    write_audio(folder / f"{name}.wav", wav, rate, "FLOAT", comment)
                 bar.update()
     return folders
 
 
-def _read_mono(model: UCRSeparator, path: str | Path, stem: bool = False) -> Tensor:
-    """Reads a file at the model's rate as `(time,)`; stems must be mono, to be kept unchanged."""
-    wav, rate = read_audio(path)
-    if stem and len(wav) > 1:
-        raise UserError(f"{path} has {len(wav)} channels: average them first; stems are mono.")
-    if rate != model.sample_rate:
-        raise UserError(
-            f"{path} is at {rate} Hz, and the model at {model.sample_rate:g} Hz: resample it first."
-        )
-    return wav.mean(0)
+def _span(item: str) -> tuple[str, tuple[float, float]]:
+    """A source's name, and the first and last second of "SOURCE=FROM-TO"."""
+    name, _, span = item.partition("=")
+    first, _, last = span.partition("-")
+    try:
+        return name, (float(first), float(last))
+    except ValueError:
+        raise UserError(f"--inpaint {item} is not SOURCE=FROM-TO, such as bass=4-8.") from None

@@ -19,6 +19,7 @@ from asteroid_ucr.utils.errors import UserError, check_positive
 from asteroid_ucr.utils.seeding import generator_for
 
 STEPS = 25  # default steps of the prior's sampler
+FADE = 0.02  # seconds, at both ends of a part that is in-painted
 _STREAM = 1  # makes the prior's noise differ from the denoiser's, which has the same seed
 
 
@@ -33,6 +34,7 @@ class Plan:
         audio: Waveforms `(batch, samples)` of the sources that are kept as audio, by source number.
         latents: Latents of all kept sources, `(batch, n_src, latent_dim, frames)`, zero elsewhere.
         mask: `(n_src,)`, True for the sources to generate.
+        spans: First second and last of the parts of kept sources to generate, by source number.
         start: Component latents of the mixture to vary, or None.
         strength: Strength of the variation, or None.
         gain: Gain `(batch, 1, 1)` from the level of the given audio to the level of the training.
@@ -44,6 +46,7 @@ class Plan:
     audio: dict[int, Tensor]
     latents: Tensor
     mask: Tensor
+    spans: dict[int, tuple[float, float]]
     start: Tensor | None
     strength: float | None
     gain: Tensor
@@ -77,6 +80,7 @@ class Generator:
         mixture: Tensor | None = None,
         strength: float | None = None,
         batch: int | None = None,
+        inpaint: Mapping[str, tuple[float, float]] | None = None,
     ) -> Plan:
         """Checks the arguments of `UCRSeparator.generate`, and encodes the given audio.
 
@@ -99,13 +103,23 @@ class Generator:
             source_number(self.sources, name): self._shaped(name, value, samples, frames)
             for name, value in (keep or {}).items()
         }
-        if len(given) == n_src:
+        spans = {source_number(self.sources, k): span for k, span in (inpaint or {}).items()}
+        if not set(range(n_src)) - given.keys() | spans.keys():
             raise UserError("All sources are kept, so nothing is left to generate: keep fewer.")
         inputs = list(given.values())
         if mixture is not None:
             mixture = self._shaped("mixture", mixture, samples, None)
             inputs.append(mixture)
         size = _batch_size(batch, inputs)
+
+        for k, (first, last) in spans.items():
+            if k not in given or given[k].ndim == 3:
+                raise UserError(f"{self.sources[k]} cannot be in-painted: give its audio to keep.")
+            if not 0 <= first < last <= seconds:
+                raise UserError(
+                    f"{self.sources[k]} cannot be in-painted from {first:g} to {last:g} s: name a "
+                    f"part of its {seconds:g} s."
+                )
 
         audio = {k: v.expand(size, -1) for k, v in given.items() if v.ndim == 2}
         gain, start = torch.ones(size, 1, 1, device=device), None
@@ -117,8 +131,9 @@ class Generator:
         latents = torch.zeros(size, n_src, self.prior.latent_dim, frames, device=device)
         for k, value in given.items():
             latents[:, k] = self._encode(audio[k] * gain[:, 0])[:, k] if k in audio else value
-        mask = torch.tensor([k not in given for k in range(n_src)], device=device)
-        return Plan(samples, frames, size, audio, latents, mask, start, strength, gain)
+        mask = [k not in given or k in spans for k in range(n_src)]
+        mask = torch.tensor(mask, device=device)
+        return Plan(samples, frames, size, audio, latents, mask, spans, start, strength, gain)
 
     @torch.no_grad()
     def sample(self, plan: Plan, steps: int = STEPS, seed: int = 0) -> Tensor:
@@ -132,6 +147,10 @@ class Generator:
         seeds = [generator_for(seed + i, _STREAM).initial_seed() for i in range(plan.batch)]
         noise = torch.cat([iadb.frame_noise(channels, 0, frames, seed) for seed in seeds])
         noise = noise.unflatten(1, plan.latents.shape[1:3]).to(self.prior.mean)
+        inside, rate = torch.ones(len(plan.mask), frames, dtype=torch.bool), self.codec.frame_rate
+        for k, (first, last) in plan.spans.items():
+            inside[k, : math.floor(first * rate)] = False
+            inside[k, math.ceil(last * rate) :] = False
         z = self.prior.sample(
             noise,
             plan.mask.expand(plan.batch, -1),
@@ -139,6 +158,7 @@ class Generator:
             steps,
             0.0 if plan.strength is None else 1 - plan.strength,
             None if plan.start is None else plan.start.to(noise),
+            inside.to(noise.device),
         )
         return torch.where(plan.mask[:, None, None], z.float(), plan.latents)
 
@@ -147,15 +167,16 @@ class Generator:
 
         Returns:
             Waveforms `(batch, n_src, samples)` on the CPU, at the level of the given audio. Sources
-            kept as audio are returned unchanged.
+            kept as audio are returned unchanged, but for the parts to in-paint, with short fades.
         """
-        wanted = [k for k in range(len(self.sources)) if k not in plan.audio]
+        wanted = [k for k in range(len(self.sources)) if k not in plan.audio or k in plan.spans]
         chunks = self._chunks(plan, z, wanted, self.steps if steps is None else steps, seed)
         pieces = crossfade(chunks, OVERLAP_SECONDS * self.codec.sample_rate)
         stems = torch.empty(plan.batch, len(self.sources), plan.samples)
         stems[:, wanted] = torch.cat(list(pieces), dim=-1) / plan.gain.cpu()
         for k, wav in plan.audio.items():
-            stems[:, k] = wav.cpu()
+            span = plan.spans.get(k, (0.0, 0.0))
+            stems[:, k] = put_into(wav.cpu(), stems[:, k], span, self.codec.sample_rate)
         return stems
 
     @torch.no_grad()
@@ -232,6 +253,13 @@ class Generator:
             f"{name} has the shape {tuple(value.shape)}: give mono audio (time), (batch, time) or "
             f"(batch, 1, time), or latents (batch, {self.prior.latent_dim}, frames)."
         )
+
+
+def put_into(kept: Tensor, new: Tensor, span: tuple[float, float], sample_rate: int) -> Tensor:
+    """Waveforms `(…, time)`: `new` in a span of seconds, with short fades, and `kept` elsewhere."""
+    time = torch.arange(kept.shape[-1]) / sample_rate
+    weight = (torch.minimum(time - span[0], span[1] - time) / FADE).clamp(0, 1)
+    return torch.where(weight > 0, torch.lerp(kept, new, weight), kept)
 
 
 def source_number(sources: Sequence[str], name: str) -> int:

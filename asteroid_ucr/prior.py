@@ -154,6 +154,7 @@ class MaskingPrior(nn.Module):
         steps: int = 25,
         alpha_start: float = 0.0,
         start: Tensor | None = None,
+        inside: Tensor | None = None,
     ) -> Tensor:
         """Generates the masked components.
 
@@ -168,11 +169,14 @@ class MaskingPrior(nn.Module):
             steps: Number of sampler steps.
             alpha_start: Value of α at the start, in [0, 1).
             start: Component latents to vary, shaped like `noise`; None generates from noise.
+            inside: `(n_src, frames)`, False at the frames of masked components that are known: the
+                sampler moves from the noise straight to their values in `kept`. None is all True.
 
         Returns:
             Component latents, shaped like `noise`.
         """
         masked = mask[:, :, None, None]
+        free = masked if inside is None else masked & inside[:, None]
         kept = torch.zeros_like(noise) if kept is None else kept
         clean, x = self.standardise(kept), noise
         if start is not None:
@@ -181,7 +185,7 @@ class MaskingPrior(nn.Module):
 
         def imposed(x: Tensor, alpha: Tensor) -> Tensor:
             estimated = windowed(torch.where(masked, x, clean), alpha)
-            return torch.where(masked, estimated, clean)
+            return torch.where(free, estimated, clean)
 
         x = iadb.sample(imposed, x, steps, alpha_start=alpha_start)
-        return torch.where(masked, self.restore(x), kept)
+        return torch.where(free, self.restore(x), kept)

@@ -325,8 +325,9 @@ class UCRSeparator(SeparatorModel):
         render_steps: int | None = None,
         seed: int | None = None,
         batch: int | None = None,
+        inpaint: Mapping[str, tuple[float, float]] | None = None,
     ) -> Tensor:
-        """Generates sources with the prior: from noise, as accompaniment, or as a variation.
+        """Generates sources with the prior: from noise, as accompaniment, variation or in-painting.
 
         Args:
             seconds: Length in seconds.
@@ -341,6 +342,7 @@ class UCRSeparator(SeparatorModel):
             seed: Seed of the noise; None takes the model's. Item i of the batch equals the result
                 of `seed + i` alone.
             batch: Number of items; None takes that of the given sources, or 1.
+            inpaint: First and last second of what is made anew in sources that are kept as audio.
 
         Returns:
             `(batch, n_src, time)` on the CPU, in the order of `sources`. Sources kept as audio are
@@ -351,7 +353,7 @@ class UCRSeparator(SeparatorModel):
             UserError: If the model has no prior, or an argument is not valid.
         """
         generator, seed = self.generator, self.seed if seed is None else seed
-        plan = generator.plan(seconds, keep, mixture, strength, batch)
+        plan = generator.plan(seconds, keep, mixture, strength, batch, inpaint)
         return generator.render(plan, generator.sample(plan, steps, seed), render_steps, seed)
 
     def generate_latents(

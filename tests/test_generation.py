@@ -263,13 +263,50 @@ def test_the_command_writes_names(files, tmp_path, capsys):
     assert "frames 64" in capsys.readouterr().out
 
 
+def test_stems_of_any_rate_are_kept_as_they_are(files, tmp_path):
+    """All files have the largest rate and the most channels of the stems."""
+    stereo = 0.2 * np.random.default_rng(1).standard_normal((30_001, 2))
+    sf.write(tmp_path / "bass.wav", stereo, 44_100, "FLOAT")
+    sf.write(tmp_path / "drums.wav", stereo[:, :1], 44_100, "FLOAT")
+    keep = [f"--keep=bass={tmp_path / 'bass.wav'}"]
+    common = ["generate", str(files / "model.pth"), "--steps", "2", "--device", "cpu", *keep]
+    assert main([*common, "-o", str(tmp_path / "out")]) == 0
+    wavs = {p.stem: sf.read(p) for p in (tmp_path / "out" / "00000").iterdir()}
+    assert {(wav.shape, rate) for wav, rate in wavs.values()} == {((30_001, 2), 44_100)}
+    assert np.allclose(wavs["bass"][0], stereo, atol=1e-7)
+    assert np.array_equal(wavs["drums"][0][:, 0], wavs["drums"][0][:, 1])
+    # With both stems, a part of one of them can be made anew.
+    both = [*common, f"--keep=drums={tmp_path / 'drums.wav'}", "--inpaint=bass=0.2-0.4"]
+    assert main([*both, "-o", str(tmp_path / "in")]) == 0
+    bass = sf.read(tmp_path / "in" / "00000" / "bass.wav")[0]
+    assert np.allclose(bass[:8820], stereo[:8820], atol=1e-7)
+    assert np.allclose(bass[17_641:], stereo[17_641:], atol=1e-7)
+    assert np.abs(bass - stereo)[9800:16_700].mean() > 0.05
+
+
+@torch.no_grad()
+def test_inpainting_hears_what_surrounds_it(model):
+    """Latents outside of the span are exact, and what is inside depends on them."""
+    drums, bass = noise(seed=1), noise(seed=2)
+    call = {"seconds": 1.0, "steps": 4, "inpaint": {"bass": (0.4, 0.6)}, "seed": 3}
+    found = model.generate_latents(keep={"drums": drums, "bass": bass}, **call)
+    plan = model.generator.plan(1.0, {"drums": drums, "bass": bass}, inpaint={"bass": (0.4, 0.6)})
+    assert torch.equal(found[:, 0], plan.latents[:, 0])
+    assert torch.equal(found[:, 1, :, :30], plan.latents[:, 1, :, :30])
+    assert torch.equal(found[:, 1, :, 45:], plan.latents[:, 1, :, 45:])
+    assert not torch.allclose(found[:, 1, :, 30:45], plan.latents[:, 1, :, 30:45], atol=1e-3)
+    other = model.generate_latents(keep={"drums": drums, "bass": noise(seed=5)}, **call)
+    assert not torch.allclose(found[:, 1, :, 30:45], other[:, 1, :, 30:45], atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--keep", "guitar={}/drums.wav"], "'guitar' cannot be kept"),
         (["--keep", "drums={}/no.wav"], "does not exist"),
-        (["--keep", "drums={}/cd.wav"], "is at 44100 Hz, and the model at 24000 Hz"),
-        (["--keep", "drums={}/stereo.wav"], "has 2 channels"),
+        (["--keep", "drums={}/drums.wav", "--inpaint", "drums=1"], "is not SOURCE=FROM-TO"),
+        (["--keep", "drums={}/drums.wav", "--inpaint", "drums=1-3"], "a part of its 2 s"),
+        (["--inpaint", "drums=0-1"], "drums cannot be in-painted: give its audio"),
         (["--keep", "drums={0}/drums.wav", "--keep", "drums={0}/drums.wav"], "is kept twice"),
         (["--keep", "drums={}/drums.wav", "--seconds", "3"], "drums has 48000 samples, 2 s"),
         (["--keep", "drums"], "give one, or drums=FILE"),

@@ -7,17 +7,18 @@
 #   0  composes and renders songs; each stem draws one of the sounds
 #   1  caches the mixtures, and finds solos in them by taggers
 #   2  trains a first model on these
-#   3  finds better solos with the first model's help, and separates all mixtures by it
-#   4  trains the model of three sources, and selects those of two
-#   5  trains a masking prior for each
-#   6  scores them on songs of another seed, and writes them with their cards
+#   3  in rounds, finds better solos with the latest model's help, separates all mixtures by it, and
+#      trains the next model on both
+#   4  selects the models of two sources, and trains a masking prior for each
+#   5  scores them on songs of another seed, and writes them with their cards
 #
 # Options
 #   --stage N, --stop_stage M   first and last stage to run
 #   --soundfonts "FILES"        and folders of Hydrogen drum kits, besides pretty_midi's
 #   --songs N, --seconds N      of the training collection
-#   --options "--a.b 1 …"       overrides of local/bundled.yml, for stages 2 to 5
+#   --options "--a.b 1 …"       overrides of local/bundled.yml, for stages 2 to 4
 #   --first_steps N             steps of the first model
+#   --rounds N                  of stage 3
 #   --clips DIR                 CLIP/{mix,drums,…}.wav to score besides
 #   --commit ID                 that trained them, for the cards (default: the current one)
 #   --out DIR                   where to write the models (default: exp/bundled/models)
@@ -29,12 +30,13 @@ caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 stage=0
-stop_stage=6
+stop_stage=5
 soundfonts=
 songs=1000
 seconds=30
 options=
 first_steps=2000
+rounds=2
 clips=
 commit=
 out=exp/bundled/models
@@ -51,7 +53,6 @@ run() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "Stage $1: $
 
 config=(--config local/bundled.yml)
 exp=exp/bundled
-estimates=(--data.estimates data/bundled_estimates)
 models=(drums-bass drums-piano bass-piano drums-piano-bass)
 # The sources of a model, as the value of an option.
 sources() { echo "[${1//-/, }]"; }
@@ -67,43 +68,44 @@ if run 1 "mixtures and first solos"; then
   for model in "${models[@]}"; do
     ucr cache ucr "${config[@]}" --data.sources "$(sources "$model")"
   done
-  [ -d data/bundled_solos_first ] ||
-    ucr solos "${config[@]}" --data.solos data/bundled_solos_first
+  [ -d data/bundled_solos0 ] ||
+    ucr solos "${config[@]}" --data.solos data/bundled_solos0
 fi
 
 if run 2 "first model"; then
   # shellcheck disable=SC2086  # options are words
-  ucr train ucr "${config[@]}" $options --data.solos data/bundled_solos_first \
+  ucr train ucr "${config[@]}" $options --data.solos data/bundled_solos0 \
     --training.steps "$first_steps" --exp_dir "$exp/first"
 fi
 
-if run 3 "better solos and estimates"; then
-  [ -d data/bundled_solos ] || ucr solos "${config[@]}" --teacher "$exp/first"
-  ucr estimates "${config[@]}" "${estimates[@]}" --teacher "$exp/first"
-fi
-
-if run 4 "training"; then
-  # shellcheck disable=SC2086
-  ucr train ucr "${config[@]}" "${estimates[@]}" --training.init "$exp/first" $options \
-    --exp_dir "$exp/drums-piano-bass"
-  for model in "${models[@]:0:3}"; do
+if run 3 "rounds"; then
+  teacher=$exp/first
+  for round in $(seq "$rounds"); do
+    found=(--data.solos "data/bundled_solos$round" --data.estimates "data/bundled_estimates$round")
+    [ -d "data/bundled_solos$round" ] || ucr solos "${config[@]}" "${found[@]}" --teacher "$teacher"
+    ucr estimates "${config[@]}" "${found[@]}" --teacher "$teacher"
     # shellcheck disable=SC2086
-    ucr select "$exp/drums-piano-bass" --sources ${model//-/ } -o "$exp/$model"
+    ucr train ucr "${config[@]}" "${found[@]}" --training.init "$teacher" $options \
+      --exp_dir "$exp/round$round"
+    teacher=$exp/round$round
   done
 fi
 
-if run 5 "priors"; then
+if run 4 "priors"; then
   for model in "${models[@]}"; do
+    [ -d "$exp/$model" ] ||
+      # shellcheck disable=SC2086
+      ucr select "$exp/round$rounds" --sources ${model//-/ } -o "$exp/$model"
     # shellcheck disable=SC2086
     ucr train-prior "${config[@]}" $options --data.sources "$(sources "$model")" \
       --exp_dir "$exp/$model"
   done
 fi
 
-if run 6 "scores and cards"; then
+if run 5 "scores and cards"; then
   ucr minislakh --out data/minislakh
   ucr cards "${config[@]}" --exp_dir "$exp" --models "${models[@]}" \
-    --trained drums-piano-bass --test_dir data/minislakh --out "$out" \
+    --trained "round$rounds" --test_dir data/minislakh --out "$out" \
     --command "bash egs/slakh_ucr/models.sh" ${commit:+--commit "$commit"} \
     ${clips:+--clips "$clips"}
 fi

@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", default="data/bundled", help="Slakh tree that they are from")
     parser.add_argument(
-        "--solos", nargs="+", default=["data/bundled_solos_first", "data/bundled_solos"]
+        "--solos", nargs="+", default=["data/bundled_solos0", "data/bundled_solos1"]
     )
     options = parser.parse_args()
     instruments = ["drums", "bass", "piano"]

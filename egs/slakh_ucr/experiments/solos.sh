@@ -27,7 +27,7 @@ experiment() { # NAME, then options of `asteroid-ucr train`
 
 experiment full
 experiment full_seed1 --training.seed 1
-experiment first_solos --data.solos data/bundled_solos_first
+experiment first_solos --data.solos data/bundled_solos0
 experiment no_mask_loss --training.mask_weight 0
 experiment from_noise --model.alpha_start 0
 experiment latent_1 --model.latent_dim 1
