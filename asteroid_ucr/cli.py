@@ -152,8 +152,7 @@ def infer(
 ) -> int:
     """Separate with the arguments of asteroid-infer, into FILE_est1.wav, FILE_est2.wav and so on.
 
-    The separation is that of `separate`: stereo stays stereo, any rate is kept, and long files need
-    no window.
+    The separation is that of `separate`: channels and rate are kept, and no window is needed.
     """
     words = ["--filename", "{track}_est{number}.{ext}", "--model", model, "--device", device]
     words.append("--overwrite" if options["force_overwrite"] else "--skip-existing")
@@ -177,7 +176,7 @@ def infer(
         metavar="SOURCE=FROM-TO",
         help="Part of a stem to keep that is made anew, in seconds; may be repeated.",
     ),
-    option("--mixture", type=Path, metavar="FILE", help="Mixture to vary."),
+    option("--mixture", type=Path, help="Mixture to vary."),
     option("--strength", type=float, help="How much to vary: 0 gives the mixture, 1 is all new."),
     option("--count", type=int, default=1, help="Number of items to generate."),
     option("--seed", type=int, default=0, help="Seed of the first item; the others count up."),
@@ -189,10 +188,9 @@ def infer(
 def generate(model: str, device: str, codec_dir: str | None, out: Path, **options: Any) -> None:
     """Generate sources with a model's prior.
 
-    Writes DIR/<seed>/<source>.wav and DIR/<seed>/mix.wav, 32-bit float, with the rate and channels
-    of the stems to keep. With --keep, it generates an accompaniment of these stems, which are
-    written as they are; with --inpaint, parts of them; with --mixture and --strength, a variation
-    of a mixture; with none, music from nothing.
+    Writes DIR/<seed>/<source>.wav and DIR/<seed>/mix.wav, 32-bit float. With --keep, generates what
+    accompanies these stems; with --inpaint, parts of them; with --mixture and --strength, a
+    variation of a mixture; with none, music from nothing.
     """
     from asteroid_ucr.files import generate_files
 
