@@ -83,15 +83,12 @@ CODEC_DIR = option("--codec_dir", help="Folder of the codec's published weights.
         "--filename",
         default="{track}/{stem}.{ext}",
         metavar="TEMPLATE",
-        help="Path below DIR, of {track}, {stem}, {ext}, {model} and {number} (default: "
-        "{track}/{stem}.{ext}).",
+        help="Path below DIR, of {track}, {stem}, {ext}, {model}, {number} (default: %(default)s).",
     ),
     option("--stems", nargs="+", metavar="SOURCE", help="Sources to write (default: all)."),
     option("--residual", action="store_true", help="With --stems: also write the rest, summed."),
     option("--format", choices=["wav", "flac", "mp3", "ogg"], default="wav", help="Their format."),
-    option(
-        "--bits", type=int, choices=[16, 24, 32], help="32 is float, for wav; default: the most."
-    ),
+    option("--bits", type=int, choices=[16, 24, 32], help="32: float, for wav; default: the most."),
     option(
         "--clip",
         choices=["rescale", "clamp", "refuse"],
