@@ -8,9 +8,11 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
-from asteroid_ucr import __version__, recipe  # noqa: F401 (registers its commands)
+from asteroid_ucr import __version__, demo, recipe  # noqa: F401 (they register their commands)
 from asteroid_ucr.commands import (
+    CODEC_DIR,
     COMMANDS,
+    DEVICE,
     Parser,
     as_a_process,
     command,
@@ -69,10 +71,8 @@ def _out(default: str | None, text: str, **about: Any) -> Any:
     return option("-o", "--out", type=Path, help=text, **place, **about)
 
 
-DEVICE = option("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps.")
 PUBLISHED = ("msdm", "museval", "asteroid")
 _UNUSED = "Taken for the sake of asteroid-infer's callers; any rate and length is handled."
-CODEC_DIR = option("--codec_dir", help="Folder of the codec's published weights.")
 
 
 @command(

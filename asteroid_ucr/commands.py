@@ -96,6 +96,10 @@ def option(*flags: str, **about: Any) -> Option:
     return flags, about
 
 
+DEVICE = option("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps.")
+CODEC_DIR = option("--codec_dir", help="Folder of the codec's published weights.")
+
+
 def command(*options: Option) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Makes a function the sub-command of its name, with hyphens."""
 
