@@ -84,8 +84,7 @@ setup(
             "shtab",
             "selenium",  # the demo is tested in Chromium (Debian: chromium, chromium-driver)
         ],
-        "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2", "mkdocs-jupyter"],
-        "notebooks": ["nbclient", "ipykernel"],  # to run docs/notebooks in tests
+        "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "demo": [*RECIPE, "gradio>=6,<7"],
         "completion": ["shtab"],  # of the command line, in bash, zsh and tcsh
         "encodec": ["encodec>=0.1.1"],  # its code is licensed CC BY-NC 4.0
