@@ -41,12 +41,11 @@ def bundled_card(conf: Mapping[str, Any]) -> str | None:
     Args:
         conf: Result of `SeparatorModel.serialize`.
     """
-    for name in bundled_models():
-        known = read_bundle(_bundle(), name)
+    index = json.loads(_bundle().with_suffix(".json").read_text())
+    for name, known in index.items():
         if known["model_args"] == conf["model_args"]:
-            state = {
-                key: value.to(conf["state_dict"][key]) for key, value in known["state_dict"].items()
-            }
+            state = read_bundle(_bundle(), name)["state_dict"]
+            state = {key: value.to(conf["state_dict"][key]) for key, value in state.items()}
             if _same(state, conf["state_dict"]):
                 return _bundle().with_name(f"{name}.md").read_text()
     return None
