@@ -41,9 +41,9 @@ def bundled_card(conf: Mapping[str, Any]) -> str | None:
     Args:
         conf: Result of `SeparatorModel.serialize`.
     """
-    index = json.loads(_bundle().with_suffix(".json").read_text())
-    for name, known in index.items():
-        if known["model_args"] == conf["model_args"]:
+    for name in bundled_models():
+        about = json.loads(_bundle().with_suffix(".json").read_text())[name]
+        if about["model_args"] == conf["model_args"]:
             state = read_bundle(_bundle(), name)["state_dict"]
             state = {key: value.to(conf["state_dict"][key]) for key, value in state.items()}
             if _same(state, conf["state_dict"]):
