@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from asteroid_ucr.config import parse_recipe, recipe_parser
@@ -96,6 +97,13 @@ def option(*flags: str, **about: Any) -> Option:
     return flags, about
 
 
+def out_option(default: str | None, text: str, **about: Any) -> Option:
+    """The option `--out`, which is required without a default."""
+    place = {"required": True} if default is None else {"default": Path(default)}
+    return option("-o", "--out", type=Path, help=text, **place, **about)
+
+
+MODEL = "Bundled name, file, folder or Hugging Face id."
 DEVICE = option("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps.")
 CODEC_DIR = option("--codec_dir", help="Folder of the codec's published weights.")
 
