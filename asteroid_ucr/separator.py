@@ -346,8 +346,8 @@ class UCRSeparator(SeparatorModel):
 
         Returns:
             `(batch, n_src, time)` on the CPU, in the order of `sources`. Sources kept as audio are
-            returned unchanged, and the others have their level; without audio, the level is that
-            of the training.
+            returned unchanged, except where they are in-painted, and the others have their level;
+            without audio, the level is that of the training.
 
         Raises:
             UserError: If the model has no prior, or an argument is not valid.

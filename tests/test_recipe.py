@@ -51,10 +51,10 @@ def run(recipe, *arguments, code=0):
     return done.stdout, done.stderr
 
 
-def train(recipe, monkeypatch, kind, folder, seed, conf="conf.yml"):
+def train(recipe, monkeypatch, kind, folder, seed):
     """Trains as run.sh does, but in this process."""
     monkeypatch.chdir(recipe)
-    place = ["--config", f"local/{conf}", "--data.root", "data/minislakh"]
+    place = ["--config", "local/conf.yml", "--data.root", "data/minislakh"]
     place += ["--data.solos", "data/solos/minislakh"]
     options = [*TINY.split(), "--training.seed", str(seed), "--exp_dir", f"exp/{folder}"]
     assert main(["train", kind, *place, *options]) == 0

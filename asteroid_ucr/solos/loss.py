@@ -45,7 +45,8 @@ def mask_loss(codec: Codec, estimates: Tensor, components: Tensor, mixture: Tens
     Args:
         codec: Codec whose latents have power.
         estimates: Latents `(batch, n_src, channels, frames)`.
-        components: Latents of the true components, of the same shape.
+        components: Latents of what the best masks take of the sum, from `Codec.encode_sum`, of the
+            same shape.
         mixture: Latents of their sum, `(batch, channels, frames)`.
 
     Returns:

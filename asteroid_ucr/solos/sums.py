@@ -57,7 +57,7 @@ class SoloSums(Dataset):
 
     @torch.no_grad()
     def __getitem__(self, number: int) -> Tensor:
-        """Latents of the sum and of its components, `(1 + n_src, channels, frames)`."""
+        """Latents `(1 + n_src, channels, frames)` of the sum and its parts; see `encode_sum`."""
         generator = np.random.default_rng([self.seed, number, 1])
         components = np.stack([self._component(name, generator) for name in self.solos])
         silent = generator.random(len(components)) < SILENT
