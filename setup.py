@@ -82,6 +82,7 @@ setup(
             *("pytest", "pytest-xdist", "hypothesis", "black", "ruff", "import-linter>=2.17"),
             "encodec>=0.1.1",  # tests compare with it
             "shtab",
+            *("nbclient", "ipykernel"),  # the notebooks of docs/ are run
             "selenium",  # the demo is tested in Chromium (Debian: chromium, chromium-driver)
         ],
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],

@@ -1,7 +1,8 @@
-"""Makes pages of the site from the documents that lie outside docs/, and adapts links to them."""
+"""Makes pages of the site from notebooks and from documents outside docs/, and adapts links."""
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -22,11 +23,24 @@ PAGES = {source: page for page, source in OUTSIDE.items()}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the documents outside docs/."""
+    """Adds the documents outside docs/, and a page for each notebook."""
     for page, source in OUTSIDE.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
+    for path in sorted((ROOT / "docs/notebooks").glob("*.ipynb")):
+        page = f"notebooks/{path.stem}.md"
+        files.append(File.generated(config, page, content=notebook_text(path)))
     return files
+
+
+def notebook_text(path: Path) -> str:
+    """A notebook without outputs as Markdown, with a link to the file below its title."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells[0]["source"].append(f"\n\n[Download this notebook]({path.name})")
+    texts = ["".join(cell["source"]) for cell in cells]
+    kinds = [cell["cell_type"] for cell in cells]
+    marked = zip(kinds, texts, strict=True)
+    return "\n\n".join(t if k == "markdown" else f"```python\n{t}\n```" for k, t in marked)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -17,6 +17,8 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     home = (tmp_path / "index.html").read_text()
     assert 'href="guides/separate/"' in home and 'href="recipe/"' in home
+    notebook = (tmp_path / "notebooks/train-and-generate/index.html").read_text()
+    assert "fill_cache" in notebook and 'href="../train-and-generate.ipynb"' in notebook
     reference = (tmp_path / "api/use/index.html").read_text()
     for name in ("api.Separator.separate", "separator.UCRSeparator.generate"):
         assert f'id="asteroid_ucr.{name}"' in reference
