@@ -207,14 +207,20 @@ def train(config: RecipeConfig, kind: str, exp_dir: Path, resume: str) -> None:
         "(default), names of baselines, bundled models or files.",
     ),
     option("--pretrained", help="Published Demucs weights to score, such as htdemucs."),
+    option("--stems", type=Path, help="Of songs without stems: folder for the stems of all songs."),
 )
 def evaluate_runs(
-    config: RecipeConfig, exp_dir: Path, runs: list[str], compare: list[str], pretrained: str | None
+    config: RecipeConfig,
+    exp_dir: Path,
+    runs: list[str],
+    compare: list[str],
+    pretrained: str | None,
+    stems: Path | None,
 ) -> None:
     """Assign components to sources, score all runs of an experiment, and choose the best.
 
     Stage 3. Writes the run that is best on the validation split as `best_model.pth`. Of songs
-    without stems, it describes the masks instead.
+    without stems, it describes the masks instead, and separates all songs where --stems is given.
     """
     from asteroid_ucr.data.datasets import load_tracks
     from asteroid_ucr.evaluation.diagnostics import diagnose_runs
@@ -234,6 +240,8 @@ def evaluate_runs(
     if not any(track.stems for track in test):
         unknown = open_clips(config, settings, "test", stems=False)
         print(diagnose_runs(exp_dir, names, unknown, settings.examples, **local))
+        if stems is not None:
+            _separate_songs(data.root, exp_dir, stems, config.codec.dir)
         return
     validation = list(open_clips(config, settings, "validation"))
     models = assign_runs(exp_dir, names, validation, **local)
@@ -252,6 +260,29 @@ def evaluate_runs(
         extra_rows=extra,
     )
     print_results(results)
+
+
+def _separate_songs(root: str, exp_dir: Path, out: Path, codec_dir: str | None) -> None:
+    """Separates all songs of a folder of audio with an experiment's best model, into FLAC files.
+
+    Raises:
+        UserError: If some cannot be separated; the others are.
+    """
+    from asteroid_ucr import batch
+    from asteroid_ucr.data.folder import survey
+
+    tracks = [track for split in survey(root).tracks.values() for track in split]
+    mixtures = [track.mixture for track in tracks if track.mixture is not None]
+    # A folder's songs are named by their paths below it, those of a list by their files.
+    found = batch.find_songs([root] if Path(root).is_dir() else list(map(str, mixtures)))
+    songs = {path: name for path, name in found.items() if path in mixtures}
+    model = load_model(exp_dir, codec_dir=codec_dir)
+    mark = batch.model_mark(model, str(exp_dir))
+    chosen = batch.choose_stems(model.sources, None, False)
+    jobs = batch.plan_jobs(songs, chosen, out, "{track}/{stem}.{ext}", "flac", mark)
+    if failed := batch.separate_all(model, jobs, mark, "replace"):
+        raise UserError(f"{failed} of {len(jobs)} songs could not be separated.")
+    print(f"wrote {', '.join(model.sources)} of {len(jobs)} songs to {out}")
 
 
 def _models_to_compare(

@@ -1,6 +1,7 @@
 """Any folder of audio is a data set: splits, instruments, stems, and what is left out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,15 +224,24 @@ def test_from_a_folder_to_stems(tmp_path, capsys):
     root, exp = tmp_path / "music", tmp_path / "exp"
     for number, split in enumerate(["train", "train", "validation", "test"]):
         write(root / split / f"{number}.mp3", song(number))
+    (root / "train" / "broken.mp3").write_bytes(b"no music" * 1000)
     options = [*TINY.split(), "--data.root", str(root), "--data.cache", str(tmp_path / "cache")]
     options += ["--data.sources", "[one, two]"]
     assert main(["train", *options, "--exp_dir", str(exp / "seed0")]) == 0
-    assert main(["evaluate-runs", *options, "--exp_dir", str(exp), "--runs", "0"]) == 0
+    stems = ["--stems", str(tmp_path / "stems")]
+    assert main(["evaluate-runs", *options, "--exp_dir", str(exp), "--runs", "0", *stems]) == 0
     text = capsys.readouterr().out
     assert "4 songs" in text and "R²" in text and "chose seed0" in text
     (example,) = (exp / "examples").iterdir()
     assert {path.name for path in example.iterdir()} == {"mixture.wav", "one.wav", "two.wav"}
     assert UCRSeparator.from_pretrained(exp).sources == ["one", "two"]
+    assert "wrote one, two of 4 songs" in text and "1 x broken" in text
+    written = {path.relative_to(tmp_path / "stems") for path in (tmp_path / "stems").rglob("*.*")}
+    assert len(written) == 8 and Path("train/0/one.flac") in written
+    mixture, rate = sf.read(root / "test" / "3.mp3")
+    parts = [sf.read(tmp_path / "stems" / "test" / "3" / f"{name}.flac") for name in ("one", "two")]
+    assert [about for _, about in parts] == [rate, rate]
+    np.testing.assert_allclose(sum(wav for wav, _ in parts), mixture, atol=1e-3)
     with pytest.raises(UserError, match="instruments in the songs of"):
         run_solos(options)
     assert main(["cache", *options, "--shard", "3/2"]) == 2

@@ -336,37 +336,55 @@ def test_gradients_accumulate(cached, tmp_path):
 
 
 TWO_PROCESSES = """
-import sys
+import os, signal, sys
 import torch
+from torch.multiprocessing import ProcessExitedException
 from asteroid_ucr.baselines.neural import HDemucsSeparator
 from asteroid_ucr.config import TrainingConfig
 from asteroid_ucr.data.crops import item_loader
-from asteroid_ucr.training.loop import TrainingSystem, fit
+from asteroid_ucr.training.loop import TrainingSystem, fit, start_run
 
 class Numbers(torch.utils.data.Dataset):
     def __getitem__(self, number):
         return torch.tensor(float(number))
 
-def loss(model, batch, generator):
-    return batch.mean() + 0 * sum(p.sum() for p in model.parameters())
-
-settings = TrainingConfig(steps=4, epoch_steps=2, batch_size=1, validation_items=6,
+settings = TrainingConfig(steps=4, epoch_steps=2, batch_size=1, validation_items=6, lr=0.01,
                           accelerator="cpu", devices="2", strategy="ddp_fork")
-model = HDemucsSeparator(channels=4, depth=2)
-system = TrainingSystem(model, loss, model.parameters(), settings)
-loaders = item_loader(Numbers(), 2, 1), item_loader(Numbers(), 6, 1, repeat=True)
-fit(system, *loaders, settings, sys.argv[1], None)
+
+def run(folder, dies):
+    def loss(model, batch, generator):
+        if dies and model.training and batch[0] == 5:  # in the second process and epoch
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch.mean() * (1 + sum((p - p.detach()).sum() for p in model.parameters()))
+
+    torch.manual_seed(0)
+    model = HDemucsSeparator(channels=4, depth=2)
+    system = TrainingSystem(model, loss, model.parameters(), settings)
+    loaders = item_loader(Numbers(), 2, 1), item_loader(Numbers(), 6, 1, repeat=True)
+    fit(system, *loaders, settings, folder, start_run(folder, "auto", {}))
+
+run(sys.argv[1] + "/whole", False)
+try:
+    run(sys.argv[1] + "/killed", True)
+except ProcessExitedException:
+    run(sys.argv[1] + "/killed", False)
 """
 
 
-def test_two_processes_share_the_items_and_log_the_mean(tmp_path):
+def test_two_processes_share_the_items_and_resume_when_one_was_killed(tmp_path):
     command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    log = pd.concat(map(pd.read_csv, sorted(tmp_path.glob("logs/*/metrics.csv"))))
-    # Validation has items 0 to 5; the epochs have the training items 0 to 3, then 4 to 7.
-    assert log["val_loss"].dropna().tolist() == [2.5, 2.5]
-    assert log["loss_epoch"].dropna().tolist() == [1.5, 5.5]
+    folders = [tmp_path / "whole", tmp_path / "killed"]
+    for folder in folders:
+        log = pd.concat(map(pd.read_csv, sorted(folder.glob("logs/*/metrics.csv"))))
+        # Validation has items 0 to 5; the epochs have the training items 0 to 3, then 4 to 7.
+        assert log["val_loss"].dropna().tolist() == [2.5, 2.5]
+        assert log["loss_epoch"].dropna().tolist() == [1.5, 5.5]
+    assert len(list(folders[1].glob("logs/*"))) == 2
+    ours, theirs = (weights(folder / "checkpoints" / "last.ckpt") for folder in folders)
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(ours[part][name], value) for name, value in theirs[part].items())
 
 
 def test_two_processes_learn_what_one_with_twice_the_batch_does(cached, tmp_path):

@@ -8,16 +8,20 @@ components that the denoiser renders from the encoder's latents have to compose 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from asteroid_ucr.config import RecipeConfig, load_model, open_cache
+from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.crops import item_loader
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.solos.library import Passage, read_solos
@@ -47,7 +51,7 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
         UserError: If the caches or the solos are missing or of other data, or the folder has the
             files of a run with other settings.
     """
-    settings, workers = config.training, config.data.workers
+    settings = config.training
     if not 0 <= settings.solo_share < 1:
         raise UserError(
             f"training.solo_share is {settings.solo_share}: give 0, or a share of less than 1."
@@ -62,14 +66,7 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     if settings.init:
         load_weights(model, settings.init)
 
-    # Data: batches of mixtures, or of mixtures and sums of solos.
-    summed = min(round(settings.solo_share * settings.batch_size), settings.batch_size - 1)
-    batches, validation = crop_loaders(*caches, settings, workers, settings.batch_size - summed)
-    if summed:
-        sums = SoloSums(config.codec.build(), solos_of(config), settings.seed, settings.solo_frames)
-        count = settings.epoch_steps * settings.accumulate * summed
-        solos = item_loader(sums, count, summed, workers)
-        batches = CombinedLoader({"mixtures": batches, "solos": solos}, "min_size")
+    batches, validation, summed = load_batches(config, *caches)
 
     # Training. A lower mixture loss does not mean better separation, so runs with solos keep the
     # last epoch.
@@ -89,6 +86,28 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     model.budget = {"kind": kind, "crop_seconds": seconds, **budget}
     model.save(Path(exp_dir) / "best_model.pth")
     return Path(exp_dir) / "best_model.pth"
+
+
+def load_batches(
+    config: RecipeConfig, train: LatentCache, validation: LatentCache
+) -> tuple[Iterable[Any], DataLoader, int]:
+    """Loaders of batches for training and validation, and how many items of each are sums of solos.
+
+    Training batches are those of `loss_step`.
+
+    Raises:
+        UserError: If there are no solos where they are needed, or no track is as long as a crop.
+    """
+    settings, workers = config.training, config.data.workers
+    summed = min(round(settings.solo_share * settings.batch_size), settings.batch_size - 1)
+    mixtures = settings.batch_size - summed
+    batches, validating = crop_loaders(train, validation, settings, workers, mixtures)
+    if not summed:
+        return batches, validating, 0
+    sums = SoloSums(config.codec.build(), solos_of(config), settings.seed, settings.solo_frames)
+    count = settings.epoch_steps * settings.accumulate * summed
+    solos = item_loader(sums, count, summed, workers)
+    return CombinedLoader({"mixtures": batches, "solos": solos}, "min_size"), validating, summed
 
 
 def loss_step(

@@ -19,6 +19,8 @@
 #   --slakh_dir DIR             a Slakh2100 (redux, orig, split2) or BabySlakh tree
 #   --audio_dir DIR             any folder of audio; without stems, stages 0 to 4 can be run, and 0 to
 #                               3 are by default
+#   --stems DIR                 where stage 3 writes the stems of all songs of such a folder (default:
+#                               exp/train_ucr_TAG/stems); none: it writes no stems
 #   --songs N, --seconds N      size of mini-Slakh; --midi_dir and --soundfont render your own
 #   --model "NAMES"             models to cache for and train, with local/NAME.yml: ucr; solos, which
 #                               also learns from solos that it finds; or a baseline: twin,
@@ -43,6 +45,7 @@ stage=0
 stop_stage=
 slakh_dir=
 audio_dir=
+stems=
 data_dir=data
 songs=60
 seconds=30
@@ -66,6 +69,7 @@ absolute() { case "$1" in "" | /*) echo "$1" ;; *) echo "$caller/$1" ;; esac; }
 [ -n "$stop_stage" ] || stop_stage=$([ -n "$audio_dir" ] && echo 3 || echo 6)
 [[ "$stage" =~ ^[0-6]$ && "$stop_stage" =~ ^[0-6]$ ]] || fail "--stage and --stop_stage go from 0 to 6."
 slakh_dir=$(absolute "${slakh_dir:-$audio_dir}") midi_dir=$(absolute "$midi_dir") soundfont=$(absolute "$soundfont")
+[ "$stems" = none ] || stems=$(absolute "$stems")
 [ -n "$model" ] || [ -n "$conf$slakh_dir$midi_dir" ] || model="ucr solos"
 model=${model:-ucr}
 [ -z "$conf" ] || [ -f "$conf" ] || conf=$(absolute "$conf")
@@ -128,9 +132,11 @@ fi
 configure ucr
 
 if run 3 "evaluation"; then
+  [ -z "$audio_dir" ] || stems=${stems:-$exp/stems}
+  [ "$stems" != none ] || stems=
   # shellcheck disable=SC2086  # names are words
   ucr evaluate-runs "${common[@]}" --exp_dir "$exp" --runs $seeds --compare $compare \
-    ${pretrained:+--pretrained "$pretrained"}
+    ${pretrained:+--pretrained "$pretrained"} ${stems:+--stems "$stems"}
 fi
 
 if run 4 "prior"; then
