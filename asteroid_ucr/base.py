@@ -16,12 +16,14 @@ from torch import Tensor
 from asteroid_ucr.hub import model_card
 from asteroid_ucr.store import HUB_OPTIONS, bundled_card, load_checkpoint, write_folder
 from asteroid_ucr.streaming import write_stems
-from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.atomic import atomic_path, is_file_name
 from asteroid_ucr.utils.audio import as_waveform, resample
 from asteroid_ucr.utils.decoding import check_samples
 from asteroid_ucr.utils.errors import AudioWarning, UserError
 
 Model = TypeVar("Model", bound="SeparatorModel")
+# What building a model raises whose settings or weights were changed.
+_UNFIT = (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
 # Added by `DataParallel` and `torch.compile`.
 _PREFIX = re.compile(r"^((module|_orig_mod)\.)+")
 
@@ -41,14 +43,17 @@ class SeparatorModel(BaseModel, ModelHubMixin):
         sample_rate: Sample rate in Hz.
 
     Raises:
-        UserError: If there are no sources, or two have the same name.
+        UserError: If there are no sources, two have the same name, or one cannot name a file.
     """
 
     budget: dict[str, Any] | None = None
 
     def __init__(self, sources: Sequence[str], sample_rate: int):
-        if len(set(sources)) != len(sources) or not sources:
-            raise UserError(f"sources {list(sources)} must be different names, at least one.")
+        if len(set(sources)) != len(sources) or not all(map(is_file_name, sources)) or not sources:
+            raise UserError(
+                f"sources {list(sources)} must be different names, at least one, that files can "
+                "have: do without slashes."
+            )
         super().__init__(sample_rate=sample_rate, in_channels=1)
         self.sources = list(sources)
 
@@ -230,19 +235,20 @@ class SeparatorModel(BaseModel, ModelHubMixin):
             fits = False
         if not fits:
             raise UserError(f"{name_or_conf} holds a {name}, not a {cls.__name__}.")
-        budget = conf.get("infos", {}).get("budget")
-        conf = _upgraded({**conf, "model_args": {**conf["model_args"], **kwargs}})
         label = name if given else str(name_or_conf)
-        conf["state_dict"] = _checked(conf["state_dict"], label)
+        infos = conf.get("infos")
+        budget = infos.get("budget") if isinstance(infos, dict) else None
         try:
+            conf = _upgraded({**conf, "model_args": {**conf["model_args"], **kwargs}})
+            conf["state_dict"] = _checked(conf["state_dict"], label)
             model = super().from_pretrained(conf, *args).eval()
-        except RuntimeError as error:  # missing, unknown or unfitting weights
-            reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
+        except _UNFIT as error:  # missing, unknown or unfitting weights and settings
+            reason = " ".join(str(error).split("\n\t")[1:2]) or " ".join(str(error).split())
             raise UserError(
                 f"The weights of {label} do not fit its settings ({reason[:200]}): use the file "
                 "as the training wrote it."
             ) from error
-        model.budget = budget
+        model.budget = budget if isinstance(budget, dict) else None
         return model
 
 

@@ -156,8 +156,6 @@ def plan_jobs(
         UserError: If the template is not valid, or a file would be written twice or is a song.
     """
     check_template(template, suffix)
-    if bad := [stem for stem in stems if Path(stem).name != stem]:
-        raise UserError(f"The model names a source {bad[0]!r}, which no file can be called.")
     jobs: list[Job] = []
     owners: dict[str, Path] = {}
     about = {"model": model.rsplit(" ", 1)[0]}

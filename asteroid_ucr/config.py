@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from typing_extensions import TYPE_CHECKING  # noqa: UP035 - jsonargparse executes that of typing
 
-from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.yaml_files import read_yaml, write_yaml
 
 if TYPE_CHECKING:  # torch and Asteroid take seconds, which --help need not wait for
     from asteroid_ucr.codecs import Codec
@@ -297,7 +296,7 @@ def parse_recipe(
     """
     try:
         parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
-    except (ArgumentError, OSError) as error:
+    except (ArgumentError, OSError, ValueError, RecursionError) as error:
         raise UserError(" ".join(str(error).split())) from error
     made = parser.instantiate_classes(parsed)
     sections = {name: getattr(made, name) for name in RecipeConfig.__dataclass_fields__}
@@ -403,7 +402,7 @@ def record_config(sections: dict[str, Any], path: Path, resuming: bool) -> None:
     """
     sections = {k: asdict(v) if is_dataclass(v) else dict(v) for k, v in sections.items()}
     if resuming and path.is_file():
-        stored = yaml.safe_load(path.read_text())
+        stored = read_yaml(path, sections=True)
         for section, options in sections.items():
             for option, value in options.items():
                 before = stored.get(section, {}).get(option, value)
@@ -412,8 +411,7 @@ def record_config(sections: dict[str, Any], path: Path, resuming: bool) -> None:
                         f"{path.parent} was trained with {section}.{option} = {before!r}, not "
                         f"{value!r}: restore the option, or choose another experiment folder."
                     )
-    with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(sections, sort_keys=False))
+    write_yaml(path, sections)
 
 
 # Options that may change when a run is resumed, since they do not change what is learnt.

@@ -16,8 +16,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from asteroid_ucr.commands import command, option
 from asteroid_ucr.config import (
     CacheKind,
@@ -28,6 +26,7 @@ from asteroid_ucr.config import (
     open_cache,
 )
 from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.yaml_files import read_yaml
 
 _log = logging.getLogger(__name__)
 RUN = option("--exp_dir", required=True, type=Path, help="Folder for weights and logs.")
@@ -372,7 +371,7 @@ def cards(
 
     head = ["git", "rev-parse", "--short", "HEAD"]
     found = subprocess.run(head, cwd=Path(__file__).parent, capture_output=True, text=True)
-    settings = yaml.safe_load((exp_dir / trained / "conf.yml").read_text())
+    settings = read_yaml(exp_dir / trained / "conf.yml", sections=True)
     written = write_cards(
         {name: UCRSeparator.from_pretrained(exp_dir / name) for name in models},
         {**settings, "evaluation": vars(config.evaluation)},

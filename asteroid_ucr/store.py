@@ -205,7 +205,7 @@ def load_checkpoint(name: str | Path, **hub: Any) -> dict[str, Any]:
             conf = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise system_error(error) from error
-    except (*UNREADABLE, SafetensorError, TypeError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise UserError(
             f"{path} is not a model file: give a {CHECKPOINT} or a {WEIGHTS}."
         ) from error

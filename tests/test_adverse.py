@@ -21,7 +21,7 @@ from asteroid_ucr.cli import main
 from asteroid_ucr.commands import exit_code
 from asteroid_ucr.data.clips import folder_clips
 from asteroid_ucr.files import separate_file
-from asteroid_ucr.utils.atomic import atomic_path
+from asteroid_ucr.utils.atomic import atomic_folder, atomic_path
 from asteroid_ucr.utils.audio import close_written, read_audio, write_audio, writing
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +91,17 @@ def test_temporary_names_are_short_and_unique(tmp_path):
         one.write_text("1")
         other.write_text("2")
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_replaced_folder_is_never_half_removed(tmp_path, monkeypatch):
+    (tmp_path / "solos").mkdir()
+    (tmp_path / "solos" / "a").write_text("old")
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a kill before what it removes
+    with atomic_folder(tmp_path / "solos") as temporary:
+        (temporary / "b").write_text("new")
+        assert [p.name for p in (tmp_path / "solos").iterdir()] == ["a"]
+    assert [p.name for p in (tmp_path / "solos").iterdir()] == ["b"]
+    assert (tmp_path / f".solos.{os.getpid()}.old" / "a").read_text() == "old"
 
 
 def test_names_need_not_be_unicode(small_model, tmp_path):

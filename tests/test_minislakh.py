@@ -127,6 +127,9 @@ def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=word):
             build(out, **{"songs": 2, "seconds": 3.0, "progress": False, **change})
     assert digests(out) == before
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".1-0.json").write_text("{")  # of a build that was killed at once
+    build(tmp_path / "new", songs=1, seconds=2.0, progress=False)
     foreign = tmp_path / "mine"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("precious")

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def cached(slakh_tree, tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(cached, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exp") / "whole"
-    train(parse(arguments(*cached)), folder)
+    with pytest.MonkeyPatch.context() as patch:  # checkpoints need no folder of temporary files
+        patch.setattr(tempfile, "tempdir", "/nowhere")
+        train(parse(arguments(*cached)), folder)
     return folder
 
 

@@ -141,7 +141,7 @@ def load_weights(path: str | Path) -> EncodecModel:
     model = EncodecModel.encodec_model_24khz(pretrained=False)
     try:
         model.load_state_dict(read_weights(file, model.state_dict()))
-    except (*UNREADABLE, TypeError, AttributeError, SafetensorError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise UserError(
             f"{file} is not a state dict of EnCodec's 24 kHz architecture ({_first_line(error)})."
         ) from error

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
+from typing_extensions import Buffer
 
 from asteroid_ucr.utils.atomic import make_folder
 from asteroid_ucr.utils.errors import UserError
 
+Parsed = TypeVar("Parsed", dict, list)
 _METADATA = b"#metadata"  # "#" sorts before a track's name and never starts one
 _COMPLETE = b"#complete"
 
@@ -87,6 +89,11 @@ def _open(path: Path, write: bool) -> lmdb.Environment:
             environment = lmdb.open(str(path), readonly=not write, lock=write, readahead=False)
         except lmdb.Error as error:
             raise UserError(f"{path} cannot be opened as a cache: {error}") from error
+        pages, size = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
+        if (path / "data.mdb").stat().st_size < pages * size:
+            # Reading beyond the end of a mapped file ends the process with a bus error.
+            environment.close()
+            raise UserError(f"{path} is cut short: delete it and run stage 1 again.")
         _open_environments[key] = environment
     return environment
 
@@ -148,13 +155,13 @@ class TrackCache:
         if stored is None:
             self._put(_METADATA, json.dumps(expected).encode())
             return
-        found = json.loads(stored)
+        found = self._json(stored, dict)
         if found.get("format") != expected["format"]:
             raise UserError(
                 f"{cache} has format {found.get('format')}, and this version reads format "
                 f"{expected['format']}: delete it and run stage 1 again."
             )
-        found["sources"] = tuple(found["sources"])
+        found["sources"] = tuple(found.get("sources") or ())
         for field, value in expected.items():
             if found.get(field) != value:
                 raise UserError(
@@ -163,6 +170,18 @@ class TrackCache:
                 )
         if not self.write and self._get(_COMPLETE) is None:
             raise UserError(f"{cache} is not complete: run stage 1 again.")
+
+    def _json(self, stored: bytes, kind: type[Parsed]) -> Parsed:
+        """A value that was stored as JSON."""
+        try:
+            if isinstance(value := json.loads(stored), kind):
+                return value
+        except (ValueError, RecursionError):
+            pass
+        raise self._damaged()
+
+    def _damaged(self) -> UserError:
+        return UserError(f"The cache {self.path} is damaged: delete it and run stage 1 again.")
 
     def _get(self, key: bytes) -> bytes | None:
         """The value of a key, or None."""
@@ -217,16 +236,20 @@ class TrackCache:
     @property
     def tracks(self) -> list[str]:
         """Names of the tracks, sorted."""
-        return json.loads(self._get(_COMPLETE) or b"[]")
+        return [str(name) for name in self._json(self._get(_COMPLETE) or b"[]", list)]
 
-    def _frames(self, record: Sized) -> int:
-        """Length of a record in frames."""
-        return len(record) // (2 * self._values + 4 * len(self.metadata.sources))
+    def _record(self, transaction: lmdb.Transaction, track: str) -> tuple[Buffer, int]:
+        """A track's record, and its length in frames."""
+        record = transaction.get(track.encode(errors="replace") or b"#")
+        frames, rest = divmod(len(record or b""), 2 * self._values + 4 * len(self.metadata.sources))
+        if record is None or rest:
+            raise self._damaged()
+        return record, frames
 
     def lengths(self) -> list[int]:
         """Frames of each track, in the order of `tracks`."""
         with self._begin(buffers=True) as transaction:
-            return [self._frames(transaction.get(track.encode())) for track in self.tracks]
+            return [self._record(transaction, track)[1] for track in self.tracks]
 
     def crop(self, track: str, start: int, frames: int | None) -> np.ndarray:
         """A passage as float32, which ends where the track does; None takes all that follows.
@@ -234,8 +257,7 @@ class TrackCache:
         Latents are `(channels, frames)`, stems are `(n_src, frames * hop)`.
         """
         with self._begin(buffers=True) as transaction:
-            record = transaction.get(track.encode())
-            total = self._frames(record)
+            record, total = self._record(transaction, track)
             end = total if frames is None else min(total, start + frames)
             signal = np.frombuffer(record, "<f2", self._values * total)
             return self._slice(signal, start, end).astype(np.float32)
@@ -247,8 +269,7 @@ class TrackCache:
     def power(self, track: str, start: int = 0, frames: int | None = None) -> np.ndarray:
         """Mean square of each source in each frame of a passage, `(n_src, frames)`, float32."""
         with self._begin(buffers=True) as transaction:
-            record = transaction.get(track.encode())
-            total = self._frames(record)
+            record, total = self._record(transaction, track)
             power = np.frombuffer(record, "<f4", offset=2 * self._values * total)
             end = None if frames is None else start + frames
             return power.reshape(-1, total)[:, start:end].copy()

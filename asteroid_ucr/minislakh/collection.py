@@ -26,7 +26,7 @@ from asteroid_ucr.utils.errors import UserError
 # Increased whenever the same seed gives other songs than before.
 VERSION = 2
 RECORD = "minislakh.json"
-_LEFTOVER = re.compile(r"\.Track\d+\.\d+")
+_LEFTOVER = re.compile(r"\.Track\d+\.\d+(\.old)?")
 
 
 def split_of(index: int) -> str:
@@ -94,10 +94,10 @@ def build(
         chosen, settings["midi"] = read_midi(Path(midi_dir), songs, seconds)
     wanted = {out / split_of(i) / f"Track{i + 1:05d}": song for i, song in enumerate(chosen)}
     _check_folder(out, settings, wanted)
+    with atomic_path(out / RECORD) as temporary:  # before anything else: it says what this is
+        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     for split in SPLITS:
         make_folder(out / split)
-    with atomic_path(out / RECORD) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     tasks = [
         delayed(_write)(song, folder, settings, paths)
         for folder, song in wanted.items()
@@ -145,7 +145,7 @@ def _check_folder(out: Path, settings: dict[str, Any], wanted: Collection[Path])
     if out.is_file():
         raise UserError(f"{out} is a file: give a folder to write the songs to.")
     if not record.is_file():
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise UserError(f"{out} is not empty and is not a mini-Slakh: give another folder.")
         return
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
@@ -46,6 +47,7 @@ _GROUPS = (
     (41, 43, 45, 47, 48, 50),
 )
 _HATS = (42, 44, 46)
+_FARTHEST = 60  # semitones by which a sample is transposed
 _TEXTS = {
     "name": "name", "author": "engineer", "licence": "copyright", "license": "copyright",
     "info": "comment",
@@ -107,11 +109,19 @@ class Kit:
         # Old kits have one sample per instrument, and no layers.
         for layer in list(item.iter("layer")) or [item]:
             file = layer.findtext("filename") or ""
-            if file and (self.path / file).is_file():
+            if file and os.path.isfile(self._inside(file)):
                 edges = number(layer, "min", 0), number(layer, "max", 1)
                 gain = volume * number(layer, "gain", 1)
-                layers.append(_Layer(*edges, gain, number(layer, "pitch", 0), file))
+                if not abs(pitch := number(layer, "pitch", 0)) <= _FARTHEST:
+                    raise ValueError(f"it transposes {file} by {pitch:g} semitones")
+                layers.append(_Layer(*edges, gain, pitch, file))
         return (item.findtext("name") or "").lower(), sorted(layers, key=lambda e: e.lowest)
+
+    def _inside(self, file: str) -> Path:
+        """The path of a sample, which must be in the kit."""
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise ValueError(f"it names {file}, which is not inside it")
+        return self.path / file
 
     def _read(self, file: str, pitch: float) -> Wave:
         try:

@@ -15,7 +15,7 @@ from asteroid_ucr.minislakh.notes import Note, Part, Recording
 from asteroid_ucr.utils.errors import UserError
 
 _SUFFIXES = (".mid", ".midi", ".kar")
-_SHORTEST = 2.0  # seconds of music
+_SHORTEST, _LONGEST = 2.0, 24 * 3600.0  # seconds of music
 _LONGEST_PEDAL = 8.0  # seconds for which a pedal that is never lifted holds a note
 
 
@@ -92,6 +92,8 @@ def _read(path: Path, seconds: float) -> tuple[float, float, tuple[Part, ...]]:
     instruments = [instrument for instrument in midi.instruments if instrument.notes]
     if len(instruments) < 2:
         raise _Unusable("fewer than two instruments have notes")
+    if midi.get_end_time() > _LONGEST:
+        raise _Unusable(f"longer than {_LONGEST / 3600:g} h")
     start = _fullest(instruments, midi.get_end_time(), seconds)
     length = min(seconds, midi.get_end_time() - start)
     if length < _SHORTEST:

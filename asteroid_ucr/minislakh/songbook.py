@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from asteroid_ucr.data.slakh import YAML_LOADER
+from asteroid_ucr.utils.yaml_files import YAML_LOADER
 
 
 @dataclass(frozen=True)

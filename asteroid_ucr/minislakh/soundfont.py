@@ -155,6 +155,10 @@ class SoundFont:
         for head, kind, terminal, target in _LEVELS:
             bags, generators = self._records[kind + b"bag"], self._records[kind + b"gen"]
             named = generators["amount"][generators["generator"] == terminal]
+            for name in (head, kind + b"bag"):
+                columns = {"bag", "gen", "mod"} & set(self._records[name].dtype.names)
+                if any((np.diff(self._records[name][c].astype(int)) < 0).any() for c in columns):
+                    raise ValueError(f"damaged chunk {name.decode()}")  # section 7.2
             for name, column, last in (
                 (head, self._records[head]["bag"], len(bags) - 1),
                 (kind + b"bag", bags["gen"], len(generators)),
@@ -235,15 +239,17 @@ class SoundFont:
         return Sample(wave, loop, rate, key if key < 128 else 60, int(header["correction"]))
 
 
-def _chunks(raw: NDArray[np.uint8], at: int, end: int) -> Iterator[tuple[bytes, Any]]:
+def _chunks(
+    raw: NDArray[np.uint8], at: int, end: int, lists: bool = True
+) -> Iterator[tuple[bytes, Any]]:
     """All chunks of a RIFF file below its lists."""
     while at + 8 <= end:
         tag, size = raw[at : at + 4].tobytes(), int(raw[at + 4 : at + 8].view("<u4")[0])
         stop = at + 8 + size
         if stop > end:
             raise ValueError("it is truncated")
-        if tag == b"LIST":
-            yield from _chunks(raw, at + 12, stop)
+        if tag == b"LIST" and lists:  # lists hold no lists
+            yield from _chunks(raw, at + 12, stop, False)
         else:
             yield tag, raw[at + 8 : stop]
         # Chunks of odd size are padded, but some programs that write .sf3 files do not do so.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import yaml
 
 from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.hub import licence_of
@@ -13,6 +12,7 @@ from asteroid_ucr.reports.score_tables import load_results
 from asteroid_ucr.store import load_checkpoint
 from asteroid_ucr.utils.atomic import atomic_folder, atomic_path
 from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.yaml_files import read_yaml
 
 
 def write_package(exp_dir: str | Path) -> Path:
@@ -31,7 +31,7 @@ def write_package(exp_dir: str | Path) -> Path:
     configurations = sorted(folder.glob("seed*/conf.yml"))
     if not configurations:
         raise UserError(f"{folder} holds no trained run (seedN/conf.yml): run stage 2 first.")
-    config = yaml.safe_load(configurations[0].read_text())
+    config = read_yaml(configurations[0], sections=True)
     data = Path(config["data"]["root"]).name
     ours = [row for row in results["rows"] if row["group"] == "ours"]
     model |= {

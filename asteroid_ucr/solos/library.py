@@ -134,7 +134,10 @@ def read_solos(path: str | Path, instruments: Sequence[str]) -> list[list[Passag
             )
         found = []
         for file in files:
-            about = sf.info(file)
+            try:
+                about = sf.info(file)
+            except sf.LibsndfileError as error:
+                raise UserError(f"{file} cannot be read: remove it.") from error
             mono = (about.samplerate, about.channels) == (MASK_RATE, 1)
             if not mono or about.frames < WINDOW * MASK_HOP:
                 raise UserError(

@@ -9,11 +9,13 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from asteroid.engine.system import System
+from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import (
     Callback,
     LearningRateMonitor,
@@ -28,7 +30,7 @@ from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.config import TrainingConfig, record_config
 from asteroid_ucr.data.crops import RandomCrops, item_loader
 from asteroid_ucr.training.monitor import loggers
-from asteroid_ucr.utils.atomic import make_folder
+from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import generator_for
 
@@ -141,6 +143,21 @@ class Watch(Callback):
         )
 
 
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place, and renames them.
+
+    Lightning writes them to the folder of temporary files and moves them, which needs space there,
+    and leaves a part of a checkpoint if it is killed and that folder is on another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Lightning's hook."""
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
 class WarmEMA(WeightAveraging):
     """Lightning's weight averaging with an exponential moving average that warms up.
 
@@ -247,10 +264,16 @@ def next_epoch(system: TrainingSystem, checkpoint: Path) -> int:
     """Number of the epoch that follows a checkpoint.
 
     Raises:
-        UserError: If the checkpoint holds another network, such as that of an earlier version.
+        UserError: If the checkpoint holds another network, such as that of an earlier version, or
+            other objects than tensors and plain values.
     """
-    # Checkpoints hold the optimizer's state and more than tensors; they are this run's own.
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{checkpoint} holds more than weights and numbers, and could run code: resume what "
+            "this package has written."
+        ) from error
     shapes = {name: value.shape for name, value in stored.get("state_dict", {}).items()}
     if shapes != {name: value.shape for name, value in system.state_dict().items()}:
         raise UserError(
@@ -318,6 +341,7 @@ def fit(
         gradient_clip_val=settings.clip_norm,
         use_distributed_sampler=False,  # EpochSampler deals the items out
         log_every_n_steps=min(50, settings.epoch_steps),
+        plugins=AtomicCheckpoints(),
         logger=loggers(settings.logger, exp_dir, f"from_epoch_{first_epoch:05d}"),
         callbacks=[
             *watchers,
@@ -330,11 +354,11 @@ def fit(
         num_sanity_val_steps=0,
         enable_model_summary=False,
     )
-    trainer.fit(system, train, validation, ckpt_path=checkpoint, weights_only=False)
+    trainer.fit(system, train, validation, ckpt_path=checkpoint, weights_only=True)
     best = folder / f"{keep}.ckpt"
     if not is_whole(best):
         raise UserError(f"{best} is damaged: copy {LAST} in its place, or train in another folder.")
-    chosen = torch.load(best, map_location="cpu", weights_only=False)
+    chosen = torch.load(best, map_location="cpu", weights_only=True)
     system.load_state_dict(chosen["state_dict"])
     return {
         "seed": settings.seed,

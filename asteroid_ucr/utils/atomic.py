@@ -76,17 +76,28 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    replaced = temporary.with_name(f"{temporary.name}.old")  # nobody sees a half-removed folder
     shutil.rmtree(temporary, ignore_errors=True)
     make_folder(temporary)
     try:
         yield temporary
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(replaced)
         temporary.rename(target)
     except OSError as error:
         raise system_error(error, target) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name from a file of others can be that of a file in a folder, and not elsewhere."""
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= 200 and name == Path(name).name != ".." and "\0" not in name
 
 
 def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:

@@ -6,8 +6,11 @@ import errno
 import os
 from pickle import UnpicklingError
 
-# Exceptions of `torch.load` for files that are not checkpoints.
-UNREADABLE = (RuntimeError, ValueError, UnpicklingError, EOFError, OSError, LookupError)
+# Exceptions of `torch.load` for files that are not checkpoints, or that were changed.
+UNREADABLE = (
+    *(RuntimeError, ValueError, UnpicklingError, EOFError, OSError, LookupError),
+    *(TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError),
+)
 
 
 class UserError(Exception):
