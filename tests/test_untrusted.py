@@ -108,14 +108,15 @@ def test_a_model_names_no_file_outside_the_output(small_model, tmp_path, name):
 
 
 def test_members_of_an_archive_stay_in_it(small_model, tmp_path):
-    """A model file is a zip archive, which is read in memory: nothing is unpacked."""
+    """A model file is a zip archive, which is read in memory; one with other members is refused."""
     small_model.save(tmp_path / "model.pth")
     (tmp_path / "in").mkdir()
     with zipfile.ZipFile(tmp_path / "model.pth", "a") as archive:
         archive.writestr("../../escaped", "x")
         archive.writestr("/tmp/escaped", "x")
     before = {path.name for path in tmp_path.rglob("*")}
-    UCRSeparator.from_pretrained(tmp_path / "model.pth")
+    with pytest.raises(UserError, match="not a model file"):
+        UCRSeparator.from_pretrained(tmp_path / "model.pth")
     assert {path.name for path in tmp_path.rglob("*")} == before
 
 

@@ -207,7 +207,7 @@ def _listed(path: Path) -> Iterator[Entry]:
     lines = path.suffix.lower() in (".jsonl", ".json")
     try:
         table = pd.read_json(path, lines=True, dtype=False) if lines else pd.read_csv(path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, TypeError, LookupError, AttributeError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"{path} is neither a folder nor a list of files: {reason}.") from error
     unknown = [str(column) for column in table.columns if column not in _COLUMNS]

@@ -4,7 +4,7 @@
     python tests/soak/fuzz.py --minutes 20 --finds finds          # all readers, one after the other
     python tests/soak/fuzz.py --minutes 5 --finds finds midi audio
 
-An input that makes a reader fail otherwise than by a `UserError`, takes longer than 5 s or
+An input that makes a reader fail otherwise than by a `UserError`, takes 5 s of processor time or
 more than 2 GB is kept in the folder of finds, once for each place that fails. Those that led to a
 change are in tests/corpus, which tests/test_fuzz_corpus.py reads.
 """
@@ -59,7 +59,7 @@ def fuzz(name: str, seconds: int, finds: Path) -> None:
             (finds / f"{label}.txt").write_text(text)
 
     def one(data: bytes) -> None:
-        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 readers.read(name, data, folder)
@@ -69,12 +69,12 @@ def fuzz(name: str, seconds: int, finds: Path) -> None:
             ours = [f for f in traceback.extract_tb(error.__traceback__) if "ucr" in f.filename]
             where = f"{type(error).__name__} {ours[-1].filename}:{ours[-1].lineno}"
             keep(data, where, f"{where}\n{traceback.format_exc()}")
-        if (taken := time.monotonic() - start) > SLOW:
+        if (taken := time.process_time() - start) > SLOW:
             keep(data, "slow", f"{taken:.1f} s")
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > LARGE:
             keep(data, "large", "more than 2 GB")
 
-    options = [f"-max_total_time={seconds}", f"-timeout={4 * SLOW:.0f}", "-rss_limit_mb=0"]
+    options = [f"-max_total_time={seconds}", f"-timeout={20 * SLOW:.0f}", "-rss_limit_mb=0"]
     limits = ["-max_len=20000", "-print_final_stats=1", f"-artifact_prefix={finds}/{name}-stopped-"]
     atheris.Setup([sys.argv[0], *options, *limits, str(corpus)], one)
     atheris.Fuzz()

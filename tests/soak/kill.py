@@ -157,8 +157,8 @@ def judge(
     return [f"half-written: {n}" for n in half] + [f"lost: {n}" for n in lost]
 
 
-def trials(program: str, kills: int, seed: int, work: Path) -> Row:
-    """Kills a program again and again."""
+def trials(program: str, kills: int, seed: int, work: Path, until: float) -> Row:
+    """Kills a program again and again, no longer than until a time of the clock."""
     row, rng, log = Row(program), random.Random(f"{program} {seed}"), work / "log"
     earlier, line = PROGRAMS[program]
 
@@ -175,6 +175,8 @@ def trials(program: str, kills: int, seed: int, work: Path) -> Row:
     assert finish(run(place(end, line), log)) == 0, log.read_text()
     duration, whole = time.monotonic() - began, contents(end)
     for number in range(kills):
+        if time.monotonic() > until:
+            break
         out = work / program / f"trial{number}"
         shutil.copytree(start, out)
         moment = rng.uniform(0, duration)
@@ -228,10 +230,14 @@ def main() -> None:
     parser.add_argument("programs", nargs="*", default=list(PROGRAMS))
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="For each program.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
-        rows = [trials(name, given.kills, given.seed, Path(folder)) for name in given.programs]
+        rows = []
+        for name in given.programs:
+            until = time.monotonic() + 60 * given.minutes
+            rows.append(trials(name, given.kills, given.seed, Path(folder), until))
     print(table(rows))
     sys.exit(any(row.lost + row.half_written + row.failed + row.different for row in rows))
 
