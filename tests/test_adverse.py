@@ -72,6 +72,20 @@ def test_a_limit_on_file_sizes_is_named(small_model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_full_or_missing_folder_of_temporary_files_is_named(
+    small_model, tmp_path, disk, monkeypatch
+):
+    for name in ("a.wav", "a.mp3"):
+        sf.write(tmp_path / name, noise(6), 24_000)
+    for folder, words in ((disk, "disk of .* is full.*TMPDIR"), ("/nowhere", "set TMPDIR")):
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        with pytest.raises(UserError, match=rf"a\.mp3.*{words}"):
+            separate_file(small_model, tmp_path / "a.mp3", tmp_path / "out")
+        separate_file(small_model, tmp_path / "a.wav", tmp_path / "out", "flac")  # needs none
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["bass.flac", "drums.flac"]
+
+
 def test_what_an_encoder_keeps_back_is_not_lost_in_silence(disk):
     """An Ogg file is written in pages; the last one is written when the file is closed."""
     path = disk / "a.ogg"

@@ -87,13 +87,24 @@ def open_audio(
         pass  # raises what libsndfile does not tell: permission is denied
     if path.stat().st_size == 0:
         raise UserError(f"{path} is an empty file: it holds no audio.")
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        decoded, opened = Path(scratch) / "decoded.wav", False
+    with ExitStack() as stack:
+
+        def scratch() -> Path:
+            try:
+                return Path(stack.enter_context(tempfile.TemporaryDirectory())) / "decoded.wav"
+            except OSError as error:
+                raise UserError(
+                    f"{path} has to be decoded, and there is no folder for temporary files "
+                    f"({error.strerror}): set TMPDIR to one."
+                ) from error
+
+        opened = False
         try:
-            file = stack.enter_context(_open(path, decoded, report))
+            file = stack.enter_context(_open(path, scratch, report))
             opened = True
             value = first(file)
         except (sf.LibsndfileError, _CutShortError):
+            decoded = scratch()
             _decode_with_ffmpeg(path, decoded, opened, report)
             file = stack.enter_context(sf.SoundFile(decoded))
             _check_length(file, path)
@@ -101,8 +112,8 @@ def open_audio(
         yield file, value
 
 
-def _open(path: Path, scratch: Path, report: Callable[[str], None]) -> sf.SoundFile:
-    """Opens a file by libsndfile if it reads all of it and can go to any frame.
+def _open(path: Path, scratch: Callable[[], Path], report: Callable[[str], None]) -> sf.SoundFile:
+    """Opens a file by libsndfile if it reads all of it and can go to any frame, or its copy.
 
     Raises:
         _CutShortError: If libsndfile may not read all of it.
@@ -119,10 +130,11 @@ def _open(path: Path, scratch: Path, report: Callable[[str], None]) -> sf.SoundF
         report(f"{path} is damaged: it ends before its stated length; {kept} of it are used.")
     if file.seekable():
         return file
-    with file, sf.SoundFile(scratch, "w", file.samplerate, file.channels, "FLOAT") as copy:
+    place = scratch()
+    with file, sf.SoundFile(place, "w", file.samplerate, file.channels, "FLOAT") as copy:
         for start in range(0, file.frames, 2**20):
             copy.write(file.read(min(2**20, file.frames - start), dtype="float32", always_2d=True))
-    return sf.SoundFile(scratch)
+    return sf.SoundFile(place)
 
 
 def _cut_short(file: sf.SoundFile) -> str:

@@ -81,7 +81,9 @@ def stem_writer(
         final = [stack.enter_context(atomic_path(target)) for target in targets]
         pieces = final
         if subtype != "FLOAT":  # the factor is known at the end
-            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            # On the disk of the stems: that of temporary files may be small, or memory.
+            folder = tempfile.TemporaryDirectory(dir=targets[0].parent, prefix=".")
+            scratch = stack.enter_context(folder)
             pieces = [Path(scratch) / f"{number}.wav" for number in range(len(targets))]
         floats = [_create(path, sample_rate, shape, "FLOAT", comment) for path in pieces]
         files = [stack.enter_context(file) for file in floats]
