@@ -85,6 +85,7 @@ setup(
             *("nbclient", "ipykernel"),  # the notebooks of docs/ are run
             "selenium",  # the demo is tested in Chromium (Debian: chromium, chromium-driver)
         ],
+        "fuzz": ["atheris>=3"],  # tests/soak/fuzz.py
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "demo": [*RECIPE, "gradio>=6,<7"],
         "completion": ["shtab"],  # of the command line, in bash, zsh and tcsh
