@@ -111,6 +111,7 @@ def test_folders_name_instruments(tmp_path):
     both = load_tracks(tmp_path, "train", sources=["bass", "drums"])
     assert [track.instruments for track in both] == [("drums", "bass")]
     assert len(load_tracks(tmp_path, "train", sources=["piano", "bass"])) == 1
+    assert len(load_tracks(tmp_path, "train")) == 2
     with pytest.raises(UserError, match="piano"):
         load_tracks(tmp_path, "train", sources=["piano"])
     report = "\n".join(describe(tmp_path))

@@ -57,9 +57,9 @@ class Track:
         """Whether the song can be used as a mixture of these sources.
 
         Stems can be left out of a mixture, but what is mixed already must hold exactly these. A
-        song of unknown instruments is taken as it is.
+        song of unknown instruments is taken as it is, and without sources, every song.
         """
-        if self.mixture is None:
+        if self.mixture is None or not sources:
             return all(self.stem_paths(source) for source in sources)
         return not self.instruments or set(self.instruments) == {s.lower() for s in sources}
 
