@@ -27,7 +27,7 @@ def small_model(seed):
 
 @pytest.fixture(scope="module")
 def clips(slakh_tree):
-    return list(slakh_clips(slakh_tree, "test", SOURCES, seconds=2.0, max_clips=4))
+    return list(slakh_clips(slakh_tree, "test", SOURCES, seconds=2.0, max_clips=3))
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,13 @@
 """Training the prior: learns, stays inside the model's file, resumes exactly, refuses mixtures."""
 
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import draw_latents, in_a_process
 from test_training import arguments, parse, weights
 
 from asteroid_ucr import UCRSeparator, UserError, iadb
@@ -92,7 +89,7 @@ def test_it_learns_and_leaves_the_rest_as_it_was(decomposition, finished):
     for key, value in before.state_dict().items():
         assert torch.equal(value, model.state_dict()[key])
     assert model.prior.frames == 64
-    assert model.generate_latents(0.5, steps=2).isfinite().all()
+    assert draw_latents(model, 0.5, steps=2).isfinite().all()
 
 
 def test_the_prior_is_the_average_of_the_best_epoch(finished):
@@ -120,26 +117,19 @@ def test_latents_and_statistics_are_those_of_the_trained_encoder(cached, finishe
     assert np.allclose(model.prior.std[..., 0], every.std(-1), atol=1e-5)
 
 
-SCRIPT = "import sys; sys.path.insert(0, {tests!r}); from test_prior_training import *; " + (
-    "train_prior(parse(sys.argv[2:]), sys.argv[1])"
-)
-
-
 def test_killed_and_resumed_ends_where_the_uninterrupted_run_does(
     cached, decomposition, finished, tmp_path
 ):
     folder = experiment(decomposition, tmp_path / "killed")
-    script = SCRIPT.format(tests=str(Path(__file__).parent))
-    command = [sys.executable, "-c", script, str(folder), *options(*cached)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = in_a_process(train_prior, parse(options(*cached)), folder)
     last = folder / "prior" / "checkpoints" / "last.ckpt"
     deadline = time.time() + 240
-    while not last.is_file() and process.poll() is None and time.time() < deadline:
+    while not last.is_file() and process.is_alive() and time.time() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)  # into the next epoch
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert last.is_file(), process.stderr.read().decode()
+    process.kill()
+    process.join()
+    assert last.is_file()
     assert weights(last)["global_step"] < 40
     assert UCRSeparator.from_pretrained(str(folder)).prior is None  # nothing is half done
     train_prior(parse(options(*cached)), folder)

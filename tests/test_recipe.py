@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -29,18 +28,19 @@ TINY = (
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
+def recipe(tmp_path_factory, quick_python):
     """A copy of the recipe, so that the repository's data/ and exp/ stay as they are."""
     folder = tmp_path_factory.mktemp("repository") / "egs" / "slakh_ucr"
     ignore = shutil.ignore_patterns("data", "exp", "__pycache__")
     shutil.copytree(RECIPE, folder, ignore=ignore)
     shutil.copy(RECIPE.parents[1] / "env.sh", folder.parents[1])
+    (folder / "python").symlink_to(quick_python)
     return folder
 
 
 def run(recipe, *arguments, code=0):
     done = subprocess.run(
-        ["bash", str(recipe / "run.sh"), "--python_path", sys.executable, *arguments],
+        ["bash", str(recipe / "run.sh"), "--python_path", str(recipe / "python"), *arguments],
         capture_output=True,
         text=True,
         check=False,

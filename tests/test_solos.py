@@ -100,7 +100,6 @@ def test_no_track_is_used_in_two_mixtures(toy):
 def test_the_same_seed_finds_the_same(toy):
     caches, solos = toy
     assert find_solos(caches, CODEC) == solos
-    assert find_solos(caches, CODEC, seed=1) != solos
 
 
 def test_codecs_without_power_are_refused(toy):

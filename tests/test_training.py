@@ -1,13 +1,11 @@
 """Training: learns, resumes exactly, and refuses what does not belong together."""
 
 import math
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,13 +13,14 @@ import pytest
 import soundfile as sf
 import torch
 import yaml
+from conftest import in_a_process
 
 from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.baselines.neural import HDemucsSeparator
 from asteroid_ucr.config import TrainingConfig, fill_cache, open_cache, parse_recipe, recipe_parser
 from asteroid_ucr.data.crops import item_loader
 from asteroid_ucr.training.decomposition import train
-from asteroid_ucr.training.loop import TrainingSystem, WarmEMA, fit, learning_rate
+from asteroid_ucr.training.loop import TrainingSystem, WarmEMA, fit, learning_rate, start_run
 
 SETTINGS = {
     "training.steps": 40,
@@ -100,24 +99,17 @@ def test_statistics_are_the_training_sets(cached, finished):
     assert np.allclose(core.latent_std[:, 0], np.maximum(std, 1e-5), atol=1e-6)
 
 
-SCRIPT = "import sys; sys.path.insert(0, {tests!r}); from test_training import *; " + (
-    "train(parse(sys.argv[2:]), sys.argv[1])"
-)
-
-
 def test_killed_and_resumed_ends_where_the_uninterrupted_run_does(cached, finished, tmp_path):
     folder = tmp_path / "killed"
-    script = SCRIPT.format(tests=str(Path(__file__).parent))
-    command = [sys.executable, "-c", script, str(folder), *arguments(*cached)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = in_a_process(train, parse(arguments(*cached)), folder)
     last = folder / "checkpoints" / "last.ckpt"
     deadline = time.time() + 120
-    while not last.is_file() and process.poll() is None and time.time() < deadline:
+    while not last.is_file() and process.is_alive() and time.time() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)  # into the next epoch
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert last.is_file(), process.stderr.read().decode()
+    process.kill()
+    process.join()
+    assert last.is_file()
     assert weights(last)["global_step"] < 40
     train(parse(arguments(*cached)), folder)
 
@@ -302,12 +294,12 @@ def test_sums_of_solos_join_the_mixtures(cached, tmp_path):
         train(config, tmp_path / "other")
 
 
-def test_training_can_start_from_a_model(cached, tmp_path):
-    train(parse(arguments(*cached)), tmp_path / "first")
-    model = tmp_path / "first" / "best_model.pth"
+def test_training_can_start_from_a_model(cached, finished, tmp_path):
+    model = finished / "best_model.pth"
     still = {"training__init": model, "training__lr": 1e-12, "training__seed": 1}
-    train(parse(arguments(*cached, **still)), tmp_path / "second")
-    first, second = (weights(tmp_path / run / "best_model.pth") for run in ("first", "second"))
+    short = {"training__steps": 4, "training__epoch_steps": 2}
+    train(parse(arguments(*cached, **still, **short)), tmp_path / "second")
+    first, second = (weights(run / "best_model.pth") for run in (finished, tmp_path / "second"))
     for name, value in first["state_dict"].items():
         torch.testing.assert_close(second["state_dict"][name], value, atol=1e-6, rtol=0)
     wider = {"training__init": model, "model__encoder_widths": "[8, 24]"}
@@ -338,23 +330,17 @@ def test_gradients_accumulate(cached, tmp_path):
     assert (budget["batch_size"], budget["steps"]) == (4, 40)
 
 
-TWO_PROCESSES = """
-import os, signal, sys
-import torch
-from torch.multiprocessing import ProcessExitedException
-from asteroid_ucr.baselines.neural import HDemucsSeparator
-from asteroid_ucr.config import TrainingConfig
-from asteroid_ucr.data.crops import item_loader
-from asteroid_ucr.training.loop import TrainingSystem, fit, start_run
-
-class Numbers(torch.utils.data.Dataset):
+class Counted(torch.utils.data.Dataset):
     def __getitem__(self, number):
         return torch.tensor(float(number))
 
-settings = TrainingConfig(steps=4, epoch_steps=2, batch_size=1, validation_items=6, lr=0.01,
-                          accelerator="cpu", devices="2", strategy="ddp_fork")
 
-def run(folder, dies):
+def on_two_processes(folder, dies=False):
+    settings = TrainingConfig(
+        **{"steps": 4, "epoch_steps": 2, "batch_size": 1, "validation_items": 6, "lr": 0.01},
+        **{"accelerator": "cpu", "devices": "2", "strategy": "ddp_fork"},
+    )
+
     def loss(model, batch, generator):
         if dies and model.training and batch[0] == 5:  # in the second process and epoch
             os.kill(os.getpid(), signal.SIGKILL)
@@ -363,22 +349,16 @@ def run(folder, dies):
     torch.manual_seed(0)
     model = HDemucsSeparator(channels=4, depth=2)
     system = TrainingSystem(model, loss, model.parameters(), settings)
-    loaders = item_loader(Numbers(), 2, 1), item_loader(Numbers(), 6, 1, repeat=True)
+    loaders = item_loader(Counted(), 2, 1), item_loader(Counted(), 6, 1, repeat=True)
     fit(system, *loaders, settings, folder, start_run(folder, "auto", {}))
-
-run(sys.argv[1] + "/whole", False)
-try:
-    run(sys.argv[1] + "/killed", True)
-except ProcessExitedException:
-    run(sys.argv[1] + "/killed", False)
-"""
 
 
 def test_two_processes_share_the_items_and_resume_when_one_was_killed(tmp_path):
-    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
     folders = [tmp_path / "whole", tmp_path / "killed"]
+    for folder, dies in zip([*folders, folders[1]], (False, True, False), strict=True):
+        process = in_a_process(on_two_processes, folder, dies)
+        process.join(240)
+        assert process.exitcode == int(dies)
     for folder in folders:
         log = pd.concat(map(pd.read_csv, sorted(folder.glob("logs/*/metrics.csv"))))
         # Validation has items 0 to 5; the epochs have the training items 0 to 3, then 4 to 7.
@@ -392,14 +372,13 @@ def test_two_processes_share_the_items_and_resume_when_one_was_killed(tmp_path):
 
 def test_two_processes_learn_what_one_with_twice_the_batch_does(cached, tmp_path):
     short = {"training__steps": 10, "training__epoch_steps": 5, "training__strategy": "ddp_fork"}
-    script = SCRIPT.format(tests=str(Path(__file__).parent))
     curves = []
     for devices, batch in ((1, 4), (2, 2)):
         sizes = {"training__devices": devices, "training__batch_size": batch}
-        given = arguments(*cached, **short, **sizes)
-        command = [sys.executable, "-c", script, str(tmp_path / str(devices)), *given]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400)
-        assert done.returncode == 0, done.stderr
+        config = parse(arguments(*cached, **short, **sizes))
+        process = in_a_process(train, config, tmp_path / str(devices))
+        process.join(400)
+        assert process.exitcode == 0
         log = pd.concat(map(pd.read_csv, sorted(tmp_path.glob(f"{devices}/logs/*/metrics.csv"))))
         curves.append([log[name].dropna() for name in ("loss_epoch", "val_loss")])
     for one, two in zip(*curves, strict=True):
