@@ -9,8 +9,7 @@ import torch
 from conftest import make_clip
 
 from asteroid_ucr import UserError
-from asteroid_ucr.benchmark.contenders import contenders
-from asteroid_ucr.benchmark.measure import peak_memory
+from asteroid_ucr.benchmark import contenders, peak_memory
 from asteroid_ucr.cli import main
 from asteroid_ucr.evaluation.rows import Row
 from asteroid_ucr.evaluation.separation import evaluate
