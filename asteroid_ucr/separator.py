@@ -356,22 +356,6 @@ class UCRSeparator(SeparatorModel):
         plan = generator.plan(seconds, keep, mixture, strength, batch, inpaint)
         return generator.render(plan, generator.sample(plan, steps, seed), render_steps, seed)
 
-    def generate_latents(
-        self,
-        seconds: float = 10.0,
-        keep: Mapping[str, Tensor] | None = None,
-        *,
-        steps: int = STEPS,
-        seed: int | None = None,
-        **request: Any,
-    ) -> Tensor:
-        """The latents `(batch, n_src, latent_dim, frames)` that `generate` would render.
-
-        The arguments are those of `generate`, except for `render_steps`.
-        """
-        plan = self.generator.plan(seconds, keep, **request)
-        return self.generator.sample(plan, steps, self.seed if seed is None else seed)
-
     # -- sources and settings ---------------------------------------------------------------------
 
     def assign(self, order: Sequence[int]) -> None:

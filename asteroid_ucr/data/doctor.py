@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -68,8 +67,6 @@ class Diagnosis:
     tracks_per_split: dict[str, int] = field(default_factory=dict)
     tracks: list[Track] = field(default_factory=list)  # those with readable metadata
     edition: str = "none"  # "redux", "original", "BabySlakh or other flat tree" or "unknown"
-    # For each pair of splits, how many tracks of the second share their MIDI file with the first.
-    shared: dict[tuple[str, str], int] = field(default_factory=dict)
     listened: bool = False  # whether the audio was read
     # By track and stem, which is "mix" for the mix; headers are those of soundfile.
     sounds: dict[tuple[str, str], Sound] = field(default_factory=dict)
@@ -83,21 +80,6 @@ class Diagnosis:
         """Number of faults by kind, in the order of the report, without empty kinds."""
         found = Counter(fault.kind for fault in self.faults)
         return {kind: found[kind] for kind in KINDS if found[kind]}
-
-    def usable(self, sources: Sequence[str]) -> dict[str, int]:
-        """Number of tracks by split that have an audible stem of every one of the sources.
-
-        Stems found silent count only when the tree was examined with `listen=True`.
-        """
-        silent = {(f.track, f.stem) for f in self.faults if f.kind == "stem_silent"}
-        result = dict.fromkeys(self.tracks_per_split, 0)
-        for track in self.tracks:
-            name = f"{track.split}/{track.name}"
-            heard = {
-                s.source for s in track.stems if s.path is not None and (name, s.id) not in silent
-            }
-            result[track.split] += all(source.lower() in heard for source in sources)
-        return result
 
     def lines(self, examples: int = 5) -> list[str]:
         """The report as text: the tree, then each kind of fault with its count and examples."""
@@ -299,7 +281,6 @@ def _examine_sharing(splits: dict[str, list[Path]], result: Diagnosis) -> None:
     for first, second in combinations(uuids, 2):
         shared = [u for u in uuids[second] if u in uuids[first]]
         pairs = [(uuid, name) for uuid in shared for name in uuids[second][uuid]]
-        result.shared[first, second] = len(pairs)
         for uuid, name in pairs:
             detail = f"the same MIDI file ({uuid}) as {first}/{uuids[first][uuid][0]}"
             result.add("shared_midi", f"{second}/{name}", "", detail)
