@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from asteroid_ucr.config import load_model
-from asteroid_ucr.files import separate_file
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.streaming import AudioSource, stem_pieces
+from asteroid_ucr.streaming import AudioSource, stem_pieces, write_stems
 from asteroid_ucr.utils.audio import as_waveform
 from asteroid_ucr.utils.crossfade import CHUNK_SECONDS
 from asteroid_ucr.utils.decoding import check_samples, open_audio
@@ -122,12 +121,39 @@ class Separator:
         shaped = stems.reshape(len(stems), *wav.shape).to(kind)
         return Stems(dict(zip(self.sources, shaped, strict=True)), int(sample_rate))
 
-    def separate_file(self, path: str | Path, folder: str | Path, **options: Any) -> list[Path]:
-        """Writes `folder/<source>.<suffix>` in bounded memory; see `files.separate_file`."""
-        progress = options.pop("progress", self.progress)
-        return separate_file(
-            self.model, path, folder, progress=progress, **self._options, **options
-        )
+    def separate_file(
+        self,
+        path: str | Path,
+        folder: str | Path,
+        suffix: str = "wav",
+        bits: int | None = None,
+        clip: str = "rescale",
+    ) -> list[Path]:
+        """Separates a file into `folder/<source>.<suffix>`, in bounded memory.
+
+        The stems have the sample rate and the channels of the file, and add up to it. All channels
+        share the masks, which are computed from the channels' mean power. The files appear only
+        when all are complete.
+
+        Args:
+            path: Path of the mixture.
+            folder: Folder of the stems; created if needed.
+            suffix: See `save`, as for `bits` and `clip`.
+            bits: Bits per sample.
+            clip: What to do with stems beyond full scale.
+
+        Returns:
+            Paths of the stems, in the order of `sources`.
+
+        Raises:
+            UserError: If an option is not valid, the file cannot be read, or the stems cannot be
+                written.
+        """
+        check_format(suffix)  # before the folder is made
+        targets = [Path(folder) / f"{source}.{suffix}" for source in self.sources]
+        options = {"progress": self.progress, **self._options}
+        write_stems(self.model, path, targets, bits, clip, **options)
+        return targets
 
     def save(
         self,

@@ -1,8 +1,8 @@
-"""Separates and generates files."""
+"""Generates files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,60 +12,13 @@ from tqdm import tqdm
 from asteroid_ucr.generator import STEPS, put_into, source_number
 from asteroid_ucr.masking import downmix
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.streaming import write_stems
 from asteroid_ucr.utils.atomic import refuse_inputs
 from asteroid_ucr.utils.audio import level_gain, read_audio, resample, write_audio
-from asteroid_ucr.utils.crossfade import CHUNK_SECONDS
 from asteroid_ucr.utils.errors import UserError, check_positive
-from asteroid_ucr.utils.stems import MARK, check_format
+from asteroid_ucr.utils.stems import MARK
 
 SECONDS = 10.0  # default length, if no input has a length
 BATCH = 8  # number of items generated together
-
-
-def separate_file(
-    model: UCRSeparator,
-    path: str | Path,
-    folder: str | Path,
-    suffix: str = "wav",
-    steps: int | None = None,
-    seed: int | None = None,
-    chunk_seconds: int = CHUNK_SECONDS,
-    progress: Callable[[float], None] | None = None,
-    bits: int | None = None,
-    clip: str = "rescale",
-) -> list[Path]:
-    """Separates an audio file into `folder/<source>.<suffix>`.
-
-    The stems have the sample rate and the channels of the file, and add up to it. All channels
-    share the masks, which are computed from the channels' mean power. The files appear only when
-    all are complete.
-
-    Args:
-        model: Model on the device to use.
-        path: Path of the mixture.
-        folder: Folder for the stems; created if needed.
-        suffix: "wav", "flac", "ogg" or "mp3".
-        steps: Number of sampler steps; None takes the model's setting.
-        seed: Seed of the sampler's noise; None takes the model's setting.
-        chunk_seconds: Length of the chunks, at least 4 s.
-        progress: Function that is called with the completed fraction.
-        bits: Bits per sample; None takes 32-bit float for wav and 24 bits for flac.
-        clip: What to do with stems beyond full scale, in formats other than 32-bit float:
-            "rescale", "clamp" or "refuse"; see `asteroid_ucr.utils.stems.stem_writer`.
-
-    Returns:
-        Paths of the stems, in the order of `model.sources`.
-
-    Raises:
-        UserError: If an option is not valid, the file cannot be read, or the stems cannot be
-            written.
-    """
-    check_format(suffix)  # before the folder is made
-    targets = [Path(folder) / f"{source}.{suffix}" for source in model.sources]
-    options = {"steps": steps, "seed": seed, "chunk_seconds": chunk_seconds, "progress": progress}
-    write_stems(model, path, targets, bits, clip, **options)
-    return targets
 
 
 def generate_files(

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from conftest import separate_file
 
 from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.cli import main
 from asteroid_ucr.commands import exit_code
 from asteroid_ucr.data.clips import folder_clips
-from asteroid_ucr.files import separate_file
 from asteroid_ucr.utils.atomic import atomic_folder, atomic_path
 from asteroid_ucr.utils.audio import close_written, read_audio, write_audio, writing
 

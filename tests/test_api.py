@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from conftest import separate_file
 
 from asteroid_ucr import Separator, UserError
-from asteroid_ucr.files import separate_file
 from asteroid_ucr.utils.audio import read_audio
 
 RATE = 44_100

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from conftest import separate_file
 
 from asteroid_ucr import UserError
-from asteroid_ucr.files import separate_file
 from asteroid_ucr.utils.audio import read_audio
 from asteroid_ucr.utils.errors import AudioWarning
 

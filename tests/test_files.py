@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from conftest import separate_file
 
 from asteroid_ucr import UserError
-from asteroid_ucr.files import separate_file
 from asteroid_ucr.streaming import AudioSource
 from asteroid_ucr.utils.audio import level_gain, read_audio
 from asteroid_ucr.utils.errors import AudioWarning
@@ -152,9 +152,8 @@ def test_nan_weights_never_become_stems(small_model, tmp_path):
 MEASURE = """
 import resource, sys, torch
 sys.path.insert(0, {tests!r})
-from conftest import SMALL
+from conftest import SMALL, separate_file
 from asteroid_ucr import UCRSeparator
-from asteroid_ucr.files import separate_file
 torch.manual_seed(0)
 model = UCRSeparator(sources=("drums", "bass"), **SMALL).eval()
 separate_file(model, sys.argv[1], sys.argv[2], "flac", chunk_seconds=8)

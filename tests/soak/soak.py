@@ -25,13 +25,12 @@ import soundfile as sf
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import SMALL
+from conftest import SMALL, separate_file
 
 from asteroid_ucr import UCRSeparator
 from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.batch import find_songs, model_mark, plan_jobs, separate_all
 from asteroid_ucr.cli import main as command
-from asteroid_ucr.files import separate_file
 
 ROWS = 12  # of the table of a run
 
