@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -13,7 +13,6 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from typing_extensions import TYPE_CHECKING  # noqa: UP035 - jsonargparse executes that of typing
 
 from asteroid_ucr.utils.errors import UserError
-from asteroid_ucr.utils.yaml_files import read_yaml, write_yaml
 
 if TYPE_CHECKING:  # torch and Asteroid take seconds, which --help need not wait for
     from asteroid_ucr.codecs import Codec
@@ -328,44 +327,48 @@ def cache_folder(config: RecipeConfig, split: str, kind: CacheKind = "latents") 
 def fill_cache(
     config: RecipeConfig, split: str, kind: CacheKind = "latents", shard: tuple[int, int] = (1, 1)
 ) -> list[str]:
-    """Caches the latents or the stems of a split, or a shard of them; see `encode_split`.
+    """Caches the latents or the stems of a split, or a shard of them; see `data.encode.fill`.
 
     Returns:
         A sentence for each track that could not be read.
     """
-    from asteroid_ucr.data.encode import encode_split, store_stems
+    from asteroid_ucr.data.encode import fill
     from asteroid_ucr.utils.device import pick_device
 
-    data, path = config.data, cache_folder(config, split, kind)
-    common = (data.sources, data.mix, data.allow_shared_midi, data.workers, shard)
-    if kind == "stems":
-        return store_stems(data.root, split, path, *common)
-    codec = config.codec.build().to(pick_device())
-    return encode_split(data.root, split, path, codec, *common)
+    data = config.data
+    codec = None if kind == "stems" else config.codec.build().to(pick_device())
+    cache = open_cache(config, split, kind, codec, write=True)
+    return fill(cache, data.root, codec, data.allow_shared_midi, data.workers, shard)
 
 
 def open_cache(
-    config: RecipeConfig, split: str, kind: CacheKind = "latents", codec: Codec | None = None
+    config: RecipeConfig,
+    split: str,
+    kind: CacheKind = "latents",
+    codec: Codec | None = None,
+    write: bool = False,
 ) -> LatentCache | StemCache:
-    """Opens what `fill_cache` wrote.
+    """Opens what `fill_cache` writes.
 
     Args:
         config: Configuration of the recipe.
         split: "train", "validation" or "test".
         kind: "latents" of the mixtures, or "stems".
         codec: Codec that the latents have to be of; None takes the configured one.
+        write: Whether to add tracks; the cache is created if needed.
 
     Raises:
         UserError: If the cache is missing or was made from other data.
     """
     from asteroid_ucr.data.cache import LatentCache, StemCache
-    from asteroid_ucr.data.encode import latent_metadata, stem_metadata
+    from asteroid_ucr.data.encode import cache_metadata
 
     data, path = config.data, cache_folder(config, split, kind)
+    about = (data.root, split, data.sources, data.mix)
     if kind == "stems":
-        return StemCache(path, stem_metadata(data.root, split, data.sources, data.mix))
+        return StemCache(path, cache_metadata(*about), write)
     codec = config.codec.build() if codec is None else codec
-    return LatentCache(path, latent_metadata(data.root, split, codec, data.sources, data.mix))
+    return LatentCache(path, cache_metadata(*about, codec), write)
 
 
 def load_model(
@@ -387,32 +390,3 @@ def load_model(
     target = pick_device(device)
     options = {"codec_dir": codec_dir} if codec_dir else {}
     return UCRSeparator.from_pretrained(name, **options).to(target)
-
-
-def record_config(sections: dict[str, Any], path: Path, resuming: bool) -> None:
-    """Records a run's configuration; when resuming, checks that it is the run's own.
-
-    Args:
-        sections: Options by section, as dictionaries or dataclasses.
-        path: Path of the YAML file.
-        resuming: Whether the run goes on from a checkpoint.
-
-    Raises:
-        UserError: If a resumed run was configured differently.
-    """
-    sections = {k: asdict(v) if is_dataclass(v) else dict(v) for k, v in sections.items()}
-    if resuming and path.is_file():
-        stored = read_yaml(path, sections=True)
-        for section, options in sections.items():
-            for option, value in options.items():
-                before = stored.get(section, {}).get(option, value)
-                if before != value and option not in _FREE:
-                    raise UserError(
-                        f"{path.parent} was trained with {section}.{option} = {before!r}, not "
-                        f"{value!r}: restore the option, or choose another experiment folder."
-                    )
-    write_yaml(path, sections)
-
-
-# Options that may change when a run is resumed, since they do not change what is learnt.
-_FREE = {"logger", "workers", "accelerator", "devices", "num_nodes", "minutes"}

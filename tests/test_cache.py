@@ -17,7 +17,7 @@ from asteroid_ucr.codecs import build_codec
 from asteroid_ucr.data.cache import LatentCache, LatentMetadata
 from asteroid_ucr.data.crops import RandomCrops, item_loader
 from asteroid_ucr.data.datasets import load_tracks
-from asteroid_ucr.data.encode import encode_split, latent_metadata
+from asteroid_ucr.data.encode import cache_metadata, fill
 from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.utils.audio import level_gain
 
@@ -135,19 +135,17 @@ def test_a_track_that_cannot_be_read_is_named(slakh_tree, tmp_path):
     shutil.copytree(slakh_tree, tree)
     stem = tree / "train" / "Track00002" / "stems" / "S01.flac"
     stem.write_bytes(stem.read_bytes()[:30_000])
-    (failure,) = encode_split(
-        tree, "train", tmp_path / "c", build_codec("mel"), ["drums", "bass"], workers=1
-    )
+    codec = build_codec("mel")
+    about = cache_metadata(tree, "train", ["drums", "bass"], "sum", codec)
+    (failure,) = fill(LatentCache(tmp_path / "c", about, write=True), tree, codec, workers=1)
     assert "Track00002" in failure and "\n" not in failure
 
 
 def test_encoding_a_tree(slakh_tree, tmp_path):
     codec = build_codec("mel")
-    arguments = (slakh_tree, "train", tmp_path, codec, ["drums", "bass"])
-    assert encode_split(*arguments, workers=2) == []
-    cache = LatentCache(
-        tmp_path, latent_metadata(slakh_tree, "train", codec, ["drums", "bass"], "sum")
-    )
+    about = cache_metadata(slakh_tree, "train", ["drums", "bass"], "sum", codec)
+    assert fill(LatentCache(tmp_path, about, write=True), slakh_tree, codec, workers=2) == []
+    cache = LatentCache(tmp_path, about)
     audio = read_sources(load_tracks(slakh_tree, "train")[1], ["drums", "bass"], 24_000)
     mixture = audio.mixture * level_gain(audio.mixture)
     expected = codec.encode(mixture[None, None])[0]
@@ -156,7 +154,8 @@ def test_encoding_a_tree(slakh_tree, tmp_path):
     power = torch.from_numpy(cache.power(track)).mean(1)
     assert torch.allclose(power, audio.references.square().mean(1), rtol=0.02)
     cache.close()
-    encode_split(*arguments)  # finds every track there and changes none
+    again = LatentCache(tmp_path, about, write=True)
+    assert fill(again, slakh_tree, codec) == []  # finds every track there and changes none
     assert cache.tracks == [t.name for t in load_tracks(slakh_tree, "train")]
 
 

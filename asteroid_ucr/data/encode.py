@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,62 +20,43 @@ from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.errors import UserError
 
 
-def latent_metadata(
-    root: str | Path, split: str, codec: Codec, sources: Sequence[str], mix: str
-) -> LatentMetadata:
-    """Metadata of the cache of a split's mixtures in a codec's latents."""
-    return LatentMetadata(
-        dataset=Path(root).resolve().name,
-        split=split,
-        sources=tuple(sources),
-        mix=mix,
-        codec=codec.fingerprint,
-        frame_rate=codec.frame_rate,
-        channels=codec.channels,
-    )
+def cache_metadata(
+    root: str | Path, split: str, sources: Sequence[str], mix: str, codec: Codec | None = None
+) -> LatentMetadata | StemMetadata:
+    """Metadata of the cache of a split: of its mixtures in a codec's latents, or of its stems.
 
-
-def stem_metadata(root: str | Path, split: str, sources: Sequence[str], mix: str) -> StemMetadata:
-    """Metadata of the cache of a split's stems, whose frames are as long as latent frames."""
-    return StemMetadata(
-        dataset=Path(root).resolve().name,
-        split=split,
-        sources=tuple(sources),
-        mix=mix,
-        sample_rate=MASK_RATE,
-        hop=MASK_HOP,
-    )
+    The frames of stems are as long as latent frames.
+    """
+    common = {"dataset": Path(root).resolve().name, "split": split}
+    common |= {"sources": tuple(sources), "mix": mix}
+    if codec is None:
+        return StemMetadata(**common, sample_rate=MASK_RATE, hop=MASK_HOP)
+    rate, channels = codec.frame_rate, codec.channels
+    return LatentMetadata(**common, codec=codec.fingerprint, frame_rate=rate, channels=channels)
 
 
 @torch.no_grad()
-def encode_split(
+def fill(
+    cache: LatentCache | StemCache,
     root: str | Path,
-    split: str,
-    path: str | Path,
-    codec: Codec,
-    sources: Sequence[str],
-    mix: str = "sum",
+    codec: Codec | None = None,
     allow_shared_midi: bool = False,
     workers: int = 0,
     shard: tuple[int, int] = (1, 1),
 ) -> list[str]:
-    """Encodes the mixtures of a split, each at the training level (`level_gain`).
+    """Adds the missing tracks of a split to a cache, each at the training level (`level_gain`).
 
-    Tracks that are in the cache already are kept.
+    Latents are those of the mixtures. Stems add up to them, for models that train on waveforms or
+    with labels. Tracks that lack a source are not used, and tracks of unknown instruments are.
 
     Args:
+        cache: Cache, opened for writing; its metadata name the split, the sources and the mix.
         root: Data set; see `load_tracks`.
-        split: "train", "validation" or "test".
-        path: Folder of the cache.
-        codec: Codec on the device to encode on.
-        sources: Sources that make up the mixture; tracks that lack one are not used, and tracks
-            of unknown instruments are.
-        mix: Mixing policy; see `read_sources`.
+        codec: Codec of the latents, on the device to encode on; None for stems.
         allow_shared_midi: See `load_tracks`.
         workers: Processes that read audio.
-        shard: Which part of the tracks to encode, from 1, and of how many, for processes that fill
-            a cache together. The last one to end marks it as complete, unless a track cannot be
-            read.
+        shard: Which part of the tracks to add, from 1, and of how many, for processes that fill a
+            cache together. The last one to end marks it as complete, unless a track cannot be read.
 
     Returns:
         A sentence for each track that could not be read.
@@ -83,41 +64,42 @@ def encode_split(
     Raises:
         UserError: If the data set or the cache cannot be used, or no track can be read.
     """
-    device = next(codec.buffers(), torch.empty(0)).device
+    split, sources, mix = cache.metadata.split, cache.metadata.sources, cache.metadata.mix
+    rate, hop = (MASK_RATE, MASK_HOP) if codec is None else (codec.sample_rate, codec.hop)
+    tracks = load_tracks(root, split, allow_shared_midi, sources, stems=codec is None)
+    part, parts = shard
+    missing = [track for track in tracks[part - 1 :: parts] if track.name not in cache]
+    items = _TrackAudio(missing, sources, rate, mix)
+    audio = DataLoader(items, batch_size=None, num_workers=workers)
+    failures = []
+    for track, item in tqdm(zip(missing, audio, strict=True), total=len(missing), desc=split):
+        if isinstance(item, UserError):
+            failures.append(str(item))
+            continue
+        # Where the sources are unknown, a silent mixture still tells silent passages.
+        heard = item.references if len(item.references) else item.mixture[None]
+        power = _framed(heard, hop).square().mean(-1).expand(len(sources), -1)
+        signal = _scaled_stems(item) if codec is None else _latents(item, codec)
+        cache.add(track.name, signal.numpy(), power.numpy())
+    done = [track.name for track in tracks if track.name in cache]
+    if failures and not done:
+        raise UserError(f"No track of the split {split!r} of {root} could be read: {failures[0]}")
+    if parts == 1 or len(done) == len(tracks):
+        cache.finish(done)
+    cache.close()
+    return failures
 
-    def encode(item: SourceAudio) -> Tensor:
-        mixture = item.mixture.to(device)
-        return codec.encode((mixture * level_gain(mixture))[None, None])[0].cpu()
 
-    cache = LatentCache(path, latent_metadata(root, split, codec, sources, mix), write=True)
-    return _fill(
-        cache, root, encode, codec.sample_rate, codec.hop, allow_shared_midi, workers, shard
-    )
+def _latents(item: SourceAudio, codec: Codec) -> Tensor:
+    """Latents `(channels, frames)` of a mixture."""
+    mixture = item.mixture.to(next(codec.buffers(), item.mixture).device)
+    return codec.encode((mixture * level_gain(mixture))[None, None])[0].cpu()
 
 
-def store_stems(
-    root: str | Path,
-    split: str,
-    path: str | Path,
-    sources: Sequence[str],
-    mix: str = "sum",
-    allow_shared_midi: bool = False,
-    workers: int = 0,
-    shard: tuple[int, int] = (1, 1),
-) -> list[str]:
-    """Caches the stems of a split, for models that train on waveforms or with labels.
-
-    The stems add up to the mixture, at the level of `encode_split`. Arguments, result and errors
-    are those of `encode_split`.
-    """
-
-    def scaled(item: SourceAudio) -> Tensor:
-        share = 1 if item.mix == "sum" else 1 / len(sources)
-        stems = share * item.references * level_gain(item.mixture)
-        return _framed(stems, MASK_HOP).flatten(1)
-
-    cache = StemCache(path, stem_metadata(root, split, sources, mix), write=True)
-    return _fill(cache, root, scaled, MASK_RATE, MASK_HOP, allow_shared_midi, workers, shard)
+def _scaled_stems(item: SourceAudio) -> Tensor:
+    """Stems that add up to the mixture, `(n_src, frames * hop)`."""
+    share = 1 if item.mix == "sum" else 1 / len(item.references)
+    return _framed(share * item.references * level_gain(item.mixture), MASK_HOP).flatten(1)
 
 
 class _TrackAudio(Dataset):
@@ -142,39 +124,3 @@ class _TrackAudio(Dataset):
 def _framed(stems: Tensor, hop: int) -> Tensor:
     """`(n_src, time)` to `(n_src, frames, hop)`, the last frame padded with zeros."""
     return F.pad(stems, (0, -stems.shape[-1] % hop)).unfold(-1, hop, hop)
-
-
-def _fill(
-    cache: LatentCache | StemCache,
-    root: str | Path,
-    convert: Callable[[SourceAudio], Tensor],
-    sample_rate: int,
-    hop: int,
-    allow_shared_midi: bool,
-    workers: int,
-    shard: tuple[int, int],
-) -> list[str]:
-    """Adds the missing tracks to a cache, and marks it as complete; see `encode_split`."""
-    split, sources, mix = cache.metadata.split, cache.metadata.sources, cache.metadata.mix
-    stems = isinstance(cache, StemCache)
-    tracks = load_tracks(root, split, allow_shared_midi, sources, stems)
-    part, parts = shard
-    missing = [track for track in tracks[part - 1 :: parts] if track.name not in cache]
-    items = _TrackAudio(missing, sources, sample_rate, mix)
-    audio = DataLoader(items, batch_size=None, num_workers=workers)
-    failures = []
-    for track, item in tqdm(zip(missing, audio, strict=True), total=len(missing), desc=split):
-        if isinstance(item, UserError):
-            failures.append(str(item))
-            continue
-        # Where the sources are unknown, a silent mixture still tells silent passages.
-        heard = item.references if len(item.references) else item.mixture[None]
-        power = _framed(heard, hop).square().mean(-1).expand(len(sources), -1)
-        cache.add(track.name, convert(item).numpy(), power.numpy())
-    done = [track.name for track in tracks if track.name in cache]
-    if failures and not done:
-        raise UserError(f"No track of the split {split!r} of {root} could be read: {failures[0]}")
-    if parts == 1 or len(done) == len(tracks):
-        cache.finish(done)
-    cache.close()
-    return failures

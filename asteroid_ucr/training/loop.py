@@ -7,6 +7,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, is_dataclass
 from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
@@ -27,15 +28,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from asteroid_ucr.base import SeparatorModel
-from asteroid_ucr.config import TrainingConfig, record_config
+from asteroid_ucr.config import TrainingConfig
 from asteroid_ucr.data.crops import RandomCrops, item_loader
 from asteroid_ucr.training.monitor import loggers
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import generator_for
+from asteroid_ucr.utils.yaml_files import read_yaml, write_yaml
 
 VALIDATION_SEED = 2**31  # crops unlike those of any training seed
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+# Options that may change when a run is resumed, since they do not change what is learnt.
+_FREE = {"logger", "workers", "accelerator", "devices", "num_nodes", "minutes"}
 
 Loss = Callable[[SeparatorModel, Any, torch.Generator], Tensor]
 
@@ -223,6 +228,31 @@ def start_run(exp_dir: str | Path, resume: str, sections: dict[str, Any]) -> Pat
         print(f"{found[0]} is damaged: going on from {whole[0].name}", file=sys.stderr)
     record_config(sections, folder / "conf.yml", bool(whole))
     return whole[0] if whole else None
+
+
+def record_config(sections: dict[str, Any], path: Path, resuming: bool) -> None:
+    """Records a run's configuration; when resuming, checks that it is the run's own.
+
+    Args:
+        sections: Options by section, as dictionaries or dataclasses.
+        path: Path of the YAML file.
+        resuming: Whether the run goes on from a checkpoint.
+
+    Raises:
+        UserError: If a resumed run was configured differently.
+    """
+    sections = {k: asdict(v) if is_dataclass(v) else dict(v) for k, v in sections.items()}
+    if resuming and path.is_file():
+        stored = read_yaml(path, sections=True)
+        for section, options in sections.items():
+            for option, value in options.items():
+                before = stored.get(section, {}).get(option, value)
+                if before != value and option not in _FREE:
+                    raise UserError(
+                        f"{path.parent} was trained with {section}.{option} = {before!r}, not "
+                        f"{value!r}: restore the option, or choose another experiment folder."
+                    )
+    write_yaml(path, sections)
 
 
 def is_whole(checkpoint: Path) -> bool:

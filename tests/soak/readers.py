@@ -25,7 +25,7 @@ from jsonargparse import ArgumentParser
 
 from asteroid_ucr import UCRSeparator
 from asteroid_ucr.base import SeparatorModel
-from asteroid_ucr.config import DataConfig, parse_recipe, recipe_parser, record_config
+from asteroid_ucr.config import DataConfig, parse_recipe, recipe_parser
 from asteroid_ucr.data.cache import LatentCache, LatentMetadata
 from asteroid_ucr.data.folder import survey
 from asteroid_ucr.data.slakh import read_track
@@ -34,6 +34,7 @@ from asteroid_ucr.minislakh.midi_files import read_midi
 from asteroid_ucr.minislakh.notes import Note
 from asteroid_ucr.minislakh.soundfont import SoundFont
 from asteroid_ucr.store import write_folder
+from asteroid_ucr.training.loop import record_config
 from asteroid_ucr.utils.audio import read_audio
 
 SMALL = {"encoder_widths": (4,), "denoiser_widths": (4,), "denoiser_kernels": (3,)}
