@@ -196,18 +196,13 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
 
 @command(
     option("folder", type=Path, metavar="DIR", help="Slakh tree, or folder of audio."),
-    option(
-        "--listen",
-        action="store_true",
-        default=True,
-        help="Read all audio: silence, clipping, levels, tuning against the MIDI (default).",
-    ),
-    option(
-        "--no_listen", dest="listen", action="store_false", help="Read headers only, much faster."
-    ),
+    option("--no_listen", action="store_true", help="Read headers only, much faster."),
 )
-def doctor(folder: Path, listen: bool) -> None:
-    """Examine a Slakh tree, a folder of audio or a list of files, and name its faults."""
+def doctor(folder: Path, no_listen: bool) -> None:
+    """Examine a Slakh tree, a folder of audio or a list of files, and name its faults.
+
+    All audio of a Slakh tree is read: silence, clipping, levels, tuning against the MIDI.
+    """
     from asteroid_ucr.data.datasets import describe, is_slakh
     from asteroid_ucr.data.doctor import examine
     from asteroid_ucr.data.slakh import find_splits
@@ -216,7 +211,7 @@ def doctor(folder: Path, listen: bool) -> None:
         print("\n".join(describe(folder)))
         return
     find_splits(folder)
-    print("\n".join(examine(folder, listen=listen, progress=True).lines()))
+    print("\n".join(examine(folder, listen=not no_listen, progress=True).lines()))
 
 
 @command(option("model", metavar="MODEL", help=MODEL))
