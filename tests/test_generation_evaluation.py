@@ -13,7 +13,12 @@ from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.codecs import MelCodec
 from asteroid_ucr.config import GenerationConfig
 from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.evaluation.coherence import chroma_agreement, onset_correlation
+from asteroid_ucr.evaluation.coherence import (
+    chroma_agreement,
+    onset_correlation,
+    onsets_kept,
+    pitch_kept,
+)
 from asteroid_ucr.evaluation.frechet import Sounds
 from asteroid_ucr.evaluation.generation import evaluate_generation, nearest_distances
 from asteroid_ucr.reports.generation_tables import draw_generation, generation_text
@@ -56,6 +61,20 @@ def test_chroma_tells_harmonies_apart():
     noise = 0.1 * torch.randn(len(c_major), generator=torch.Generator().manual_seed(0))
     assert abs(chroma_agreement(c_major, noise)) < 0.25
     assert np.isnan(chroma_agreement(c_major, torch.zeros_like(c_major)))
+
+
+def test_pitch_and_onsets_are_kept_or_lost():
+    scale = torch.cat([tones([note], 0.5) for note in (33, 36, 40, 45)])
+    assert pitch_kept(scale, 0.2 * scale) > 0.95
+    assert pitch_kept(scale, torch.cat([tones([n], 0.5) for n in (33, 37, 40, 45)])) < 0.8
+    assert pitch_kept(scale, 0.1 * torch.randn_like(scale)) < 0.1
+    assert np.isnan(pitch_kept(torch.zeros_like(scale), scale))
+    beat = np.arange(0.3, 3.8, 0.5)
+    assert onsets_kept(clicks(beat), 0.3 * clicks(beat + 0.01)) == 1
+    assert onsets_kept(clicks(beat), clicks(beat[::2])) == pytest.approx(4 / 7)
+    assert onsets_kept(clicks(beat), clicks(beat + 0.06)) == 0
+    assert onsets_kept(clicks(beat), torch.zeros(1000)) == 0
+    assert np.isnan(onsets_kept(torch.zeros(1000), clicks(beat)))
 
 
 def test_nearest_passages_against_a_search_by_hand():
@@ -149,12 +168,17 @@ def test_results_are_written_whole(evaluated):
     means = [by_row[name, "mixture"]["value"] for name in ("test", "white noise")]
     assert means[0] < means[1]
     assert [point["steps"] for point in results["curve"]] == [1, 2]
+    rendering = {(line["source"], line["from"]): line for line in results["rendering"]}
+    assert len(rendering) == 2 * 3
+    assert rendering["bass", "z of the stem"]["pitch"]["mean"] < 0.5  # of an untrained model
+    assert rendering["bass", "z of the stem"]["pitch"]["clips"] == 5  # and one bass pauses
     draw_generation(results, folder)
     pictures = [imread(folder / f"generation_{name}") for name in ("steps.png", "random.webp")]
     assert all(min(picture.shape[:2]) > 300 for picture in pictures)
     page = generation_text(results, Table.markdown)
     bass = next(line for line in page.splitlines() if line.startswith("| white noise | bass |"))
     assert f"| {by_row['white noise', 'bass']['infinity']:.1f} |" in bass
+    assert "| bass | z of the stem |" in page
     assert "| drums | generated − shuffled |" in page and "change of the kept components" in page
     assert len(list((folder / "generation_examples" / "random").iterdir())) == 8
 

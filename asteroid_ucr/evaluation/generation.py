@@ -28,7 +28,9 @@ from asteroid_ucr.evaluation.accompaniment import (
     standardised,
     summarise_fit,
 )
+from asteroid_ucr.evaluation.coherence import chroma_agreement, onsets_kept, pitch_kept
 from asteroid_ucr.evaluation.frechet import Sounds
+from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.separation import open_clips
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.separator import UCRSeparator
@@ -40,6 +42,7 @@ from asteroid_ucr.utils.seeding import generator_for
 
 LINES_CSV, RESULTS_JSON = "generation.csv", "generation.json"
 RENDERED = "rendered from z"  # What the denoiser makes of the true component latents.
+RENDERING = {"pitch": pitch_kept, "onsets": onsets_kept, "chroma": chroma_agreement}
 RANDOM_EXAMPLES = 8  # The first generations from nothing are written as audio.
 
 
@@ -127,6 +130,7 @@ def evaluate_generation(
             "codec": model.codec.name,
         },
         "frechet": _distances(sounds, model),
+        "rendering": _rendering(model, test, encoded),
         "fit": summarise_fit(lines),
         "kept_mse": float(lines["kept_mse"].max()),
         "memorisation": _memorisation(model, test, encoded, generated, train_latents),
@@ -157,6 +161,34 @@ def _add_floors_and_ceilings(
         rendered = model.generator.render(plan, z.to(model.device))
         for clip, stems in zip(clips, rendered, strict=True):
             sounds.add(RENDERED, clip.track, parts(stems, model))
+
+
+def _rendering(model: UCRSeparator, test: Sequence[Clip], encoded: Tensor) -> list[dict[str, Any]]:
+    """How much of a stem is heard in what is rendered from its own component latent.
+
+    The latent is that of the stem alone, or that in its mixture; the round trip through the codec
+    is the ceiling.
+    """
+    lines = []
+    for clip, in_mixture in zip(tqdm(test, "rendering", disable=None), encoded, strict=True):
+        stems = clip.references * level_gain(clip.mixture)
+        batch = stems[:, None].to(model.device)
+        alone = torch.stack([model.encode(wav)[0, k] for k, wav in enumerate(batch)])
+        plan = model.generator.plan(clip.seconds, batch=2)
+        both = torch.stack([alone.to(model.device), in_mixture.to(model.device)])
+        of_stem, of_mixture = model.generator.render(plan, both)
+        round_trip = model.codec.decode(model.codec.encode(batch), batch.shape[-1])[:, 0].cpu()
+        heard = {"round trip": round_trip, "z of the stem": of_stem, "z in the mixture": of_mixture}
+        for k in np.flatnonzero(~silent(clip.references)):
+            for kind, wavs in heard.items():
+                line = {name: measure(stems[k], wavs[k]) for name, measure in RENDERING.items()}
+                names = {"source": model.sources[k], "from": kind}
+                lines.append({**names, "track": clip.track, "clip": clip.name, "run": 0, **line})
+    return [
+        {"source": source, "from": kind}
+        | {name: summarise(part, name)._asdict() for name in RENDERING}
+        for (source, kind), part in pd.DataFrame(lines).groupby(["source", "from"], sort=False)
+    ]
 
 
 def _from_nothing(

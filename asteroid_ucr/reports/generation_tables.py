@@ -19,6 +19,11 @@ _FIT = {
     "component_mse": ("MSE of z", "Squared distance of component latents to the true partner's."),
     "codec_mse": ("MSE of x", "Squared distance of codec latents to the true partner's."),
 }
+_RENDERING_HELP = {
+    "pitch": "Share of voiced frames whose pitch is right within half a semitone (for a bass).",
+    "onsets": "Share of onsets that are within 20 ms.",
+    "chroma": "Agreement of the pitch classes.",
+}
 _FRECHET_HELP = {
     "FAD∞": "Fréchet audio distance, extrapolated to infinitely many embeddings; lower is better.",
     "95 %": "Bootstrap interval of FAD∞.",
@@ -44,6 +49,18 @@ def frechet_table(results: Mapping[str, Any]) -> Table:
         }
     )
     return Table(frame, help=_FRECHET_HELP)
+
+
+def rendering_table(results: Mapping[str, Any]) -> Table:
+    """What is heard of a stem that is rendered from its component latent."""
+    entries = results["rendering"]
+    cells = {
+        name: [Cell(e[name]["mean"], e[name]["half_width"], digits=2) for e in entries]
+        for name in _RENDERING_HELP
+    }
+    labels = [(entry["source"], entry["from"]) for entry in entries]
+    index = pd.MultiIndex.from_tuples(labels, names=["source", "rendered from"])
+    return Table(pd.DataFrame(cells, index=index), help=_RENDERING_HELP)
 
 
 def fit_table(results: Mapping[str, Any]) -> Table:
@@ -92,7 +109,8 @@ def protocol_line(results: Mapping[str, Any]) -> str:
 def generation_text(results: Mapping[str, Any], form: Callable[[Table], str] = Table.text) -> str:
     """Tables in the given form, sentences and protocol."""
     words = [f"- {sentence}" for sentence in sentences(results)]
-    parts = [form(frechet_table(results)), form(fit_table(results)), *words]
+    tables = [frechet_table(results), rendering_table(results), fit_table(results)]
+    parts = [*map(form, tables), *words]
     return "\n".join([*parts, "", f"*{protocol_line(results)}*", ""])
 
 

@@ -168,6 +168,7 @@ def generation_section(folder: Path) -> dict[str, Any] | None:
         "protocol": generation_tables.protocol_line(results),
         "sentences": generation_tables.sentences(results),
         "frechet": generation_tables.frechet_table(results),
+        "rendering": generation_tables.rendering_table(results),
         "fit": generation_tables.fit_table(results),
         "examples": [
             {

@@ -24,9 +24,10 @@ def solo_loss(
     sums, components = solos[:, 0], solos[:, 1:]
     noise = draw_items(torch.randn, sums.shape, generator).to(solos)
     alpha = draw_items(torch.rand, sums.shape[:1], generator)
-    # Half of the items use the blend that separation starts from.
-    starts = draw_items(torch.rand, sums.shape[:1], generator) < 0.5
-    alpha = torch.where(starts, model.alpha_start, alpha).to(solos)
+    # Half of the items use the blend that separation starts from, and a quarter the noise that
+    # generation starts from, where the component latent alone tells pitches and attacks.
+    starts = draw_items(torch.rand, sums.shape[:1], generator)
+    alpha = alpha.where(starts < 0.75, 0.0).where(starts >= 0.5, model.alpha_start).to(solos)
     loss, estimates = model.decomposition.component_loss(sums, components, noise, alpha)
     if not model.codec.has_power:  # masks need spectra
         return loss
