@@ -32,7 +32,8 @@ def test_from_songs_to_cards(tmp_path):
     settings = folder / "local" / "bundled.yml"
     settings.write_text(settings.read_text().replace("max_clips: 18", "max_clips: 2"))
     command = ["bash", str(folder / "models.sh"), "--python_path", sys.executable]
-    command += ["--songs", "90", "--seconds", "20", "--first_steps", "20", "--options", TINY]
+    command += ["--songs", "90", "--seconds", "20", "--first_steps", "20", "--rounds", "2"]
+    command += ["--options", TINY]
     command += ["--commit", "0" * 40, "--out", str(tmp_path / "models")]
     environment = {**os.environ, "PYTHONPATH": str(RECIPE.parents[1])}
     subprocess.run(command, check=True, env=environment)

@@ -17,7 +17,7 @@ from asteroid_ucr.utils.chroma import chroma
 HOP = 512  # librosa's default; 21 ms at 24 kHz.
 BLUR_SECONDS = 0.03  # Listeners hear onsets that are this close as one.
 ONSET_SECONDS = 0.02  # Largest error of an onset that counts as kept.
-LOWEST_HZ, HIGHEST_HZ = 30.0, 500.0  # Pitches of a bass.
+BASS = {"fmin": 30.0, "fmax": 500.0, "resolution": 0.25}  # Hz, Hz and semitones.
 
 
 def onset_correlation(a: Tensor, b: Tensor, sample_rate: int = 24_000) -> float:
@@ -60,9 +60,7 @@ def pitch_kept(true: Tensor, heard: Tensor, sample_rate: int = 24_000) -> float:
     sense for a bass. The result is NaN if the true stem has no voiced frames.
     """
     found = [
-        librosa.pyin(
-            wav.numpy(), fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=sample_rate, frame_length=4096
-        )
+        librosa.pyin(wav.numpy(), sr=sample_rate, frame_length=4096, **BASS)
         for wav in (true, heard)
     ]
     pitches = np.stack([pitch for pitch, _, _ in found])  # NaN where a frame is not voiced

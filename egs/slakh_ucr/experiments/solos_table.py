@@ -1,4 +1,8 @@
-"""Writes docs/results_solos.md from the runs of experiments/solos.sh."""
+"""Writes a page with the scores of several runs of ours.
+
+Without options these are the runs of experiments/solos.sh, and the page is docs/results_solos.md.
+docs/training.md has the options that compare the rounds of the bundled models.
+"""
 
 import argparse
 import sys
@@ -19,34 +23,33 @@ from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path
 
 HEAD = """\
-# What solos are worth
+# SI-SDR of {runs}
 
 <!-- Written by egs/slakh_ucr/experiments/solos_table.py; do not edit. -->
 
-Measured with version {version}.
-
-SI-SDR in dB, mean over the sources and over test songs with its 95 % interval; one clip of 7 s of
-each test song; one sampling step, masks on the mixture. Each run is the training of
-`local/bundled.yml` with 800 steps and one thing changed; `experiments/solos.sh` lists the runs.
-*stems* are runs with true stems instead of solos, *plain* runs are the paper's method on mixtures
-of all three sources.
+Measured with version {version}. SI-SDR in dB, mean over the sources and over the test songs of
+`{root}` with its 95 % interval; up to {max_clips} clips of 7 s; one sampling step, masks on the
+mixture. {about}
 """
+ABOUT = """\
+Each run is the training of `local/bundled.yml` with 800 steps and one thing changed;
+`experiments/solos.sh` lists the runs. *stems* are runs with true stems instead of solos, *plain*
+runs are the paper's method on mixtures of all three sources."""
 KINDS = ("drums-bass", "drums-piano", "bass-piano", "drums-piano-bass")
 
 
 def main() -> None:
     """Writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Writes a page with the scores of several runs.")
     parser.add_argument("--exp", type=Path, default=Path("exp/solos"), help="folder of the runs")
+    parser.add_argument("--runs", nargs="+", help="names of the runs (default: all)")
+    parser.add_argument("--about", default=ABOUT, help="what the runs are")
     parser.add_argument("--root", default="data/bundled", help="whose test songs are scored")
     parser.add_argument("--max_clips", type=int, default=24)
     parser.add_argument("--document", type=Path, default=Path("../../docs/results_solos.md"))
     options = parser.parse_args()
-    models = {
-        folder.name: UCRSeparator.from_pretrained(folder)
-        for folder in sorted(options.exp.iterdir())
-        if (folder / "best_model.pth").is_file()
-    }
+    runs = options.runs or sorted(path.parent.name for path in options.exp.glob("*/best_model.pth"))
+    models = {name: UCRSeparator.from_pretrained(options.exp / name) for name in runs}
     for name, model in models.items():
         if name.startswith("plain"):
             # Such a model does not know its outputs' names, so they are fitted on validation clips.
@@ -58,7 +61,8 @@ def main() -> None:
         pd.DataFrame(columns).map(lambda cell: cell if isinstance(cell, Cell) else Cell())
     )
     with atomic_path(options.document) as temporary:
-        temporary.write_text(f"{HEAD.format(version=__version__)}\n{table.markdown()}")
+        names = {**vars(options), "runs": ", ".join(models), "version": __version__}
+        temporary.write_text(f"{HEAD.format(**names)}\n{table.markdown()}")
     print(f"wrote {options.document}; append the table of solo_purity.py to it")
 
 
