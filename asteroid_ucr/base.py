@@ -272,12 +272,22 @@ def describe_budget(budget: dict[str, Any] | None) -> str:
     """The cost of a training as text, for the notes beside scores; empty if it is not known."""
     if budget is None:
         return ""
-    hours = budget["steps"] * budget["batch_size"] * budget["crop_seconds"] / 3600
+    earlier = budget.get("earlier_hours", 0.0)
+    before = f", after earlier trainings with {earlier:.1f} h" if earlier else ""
     return (
         f"{budget['parameters'] / 1e6:.2f} M parameters, trained in {budget['steps']} steps of "
-        f"{budget['batch_size']} × {budget['crop_seconds']:g} s ({hours:.1f} h of audio) and "
-        f"{budget['minutes']:.0f} min on {budget['device']}"
+        f"{budget['batch_size']} × {budget['crop_seconds']:g} s ({_own_hours(budget):.1f} h of "
+        f"audio) and {budget['minutes']:.0f} min on {budget['device']}{before}"
     )
+
+
+def hours_of_audio(budget: dict[str, Any] | None) -> float:
+    """Hours of audio in a training and all those that it started from; 0 if not known."""
+    return _own_hours(budget) + budget.get("earlier_hours", 0.0) if budget else 0.0
+
+
+def _own_hours(budget: dict[str, Any]) -> float:
+    return budget["steps"] * budget["batch_size"] * budget["crop_seconds"] / 3600
 
 
 def _upgraded(conf: dict[str, Any]) -> dict[str, Any]:

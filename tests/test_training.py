@@ -16,6 +16,7 @@ import yaml
 from conftest import in_a_process
 
 from asteroid_ucr import UCRSeparator, UserError
+from asteroid_ucr.base import hours_of_audio
 from asteroid_ucr.baselines.neural import HDemucsSeparator
 from asteroid_ucr.config import TrainingConfig, fill_cache, open_cache, parse_recipe, recipe_parser
 from asteroid_ucr.data.crops import item_loader
@@ -302,6 +303,10 @@ def test_training_can_start_from_a_model(cached, finished, tmp_path):
     first, second = (weights(run / "best_model.pth") for run in (finished, tmp_path / "second"))
     for name, value in first["state_dict"].items():
         torch.testing.assert_close(second["state_dict"][name], value, atol=1e-6, rtol=0)
+    budget = UCRSeparator.from_pretrained(tmp_path / "second").budget
+    hours = hours_of_audio(UCRSeparator.from_pretrained(model).budget)
+    assert budget["earlier_hours"] == hours > 0
+    assert hours_of_audio(budget) == pytest.approx(hours * (1 + 4 / 40))
     wider = {"training__init": model, "model__encoder_widths": "[8, 24]"}
     with pytest.raises(UserError, match=r"does not fit: .* weights differ, such as decomposition"):
         train(parse(arguments(*cached, **wider)), tmp_path / "third")

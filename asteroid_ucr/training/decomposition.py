@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from asteroid_ucr.base import hours_of_audio
 from asteroid_ucr.config import RecipeConfig, load_model, open_cache
 from asteroid_ucr.data.cache import LatentCache
 from asteroid_ucr.data.crops import item_loader
@@ -63,8 +64,7 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     caches = [open_cache(config, split) for split in ("train", "validation")]
     model = build_model(config)
     model.decomposition.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
-    if settings.init:
-        load_weights(model, settings.init)
+    earlier = load_weights(model, settings.init) if settings.init else 0.0
 
     batches, validation, summed = load_batches(config, *caches)
 
@@ -83,7 +83,7 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
     budget = fit(system, batches, validation, settings, exp_dir, checkpoint, keep, watchers)
     seconds = round(settings.frames / model.codec.frame_rate, 3)
     kind = "solos" if summed else "ucr"
-    model.budget = {"kind": kind, "crop_seconds": seconds, **budget}
+    model.budget = {"kind": kind, "crop_seconds": seconds, "earlier_hours": earlier, **budget}
     model.save(Path(exp_dir) / "best_model.pth")
     return Path(exp_dir) / "best_model.pth"
 
@@ -147,8 +147,11 @@ def build_model(config: RecipeConfig) -> UCRSeparator:
     )
 
 
-def load_weights(model: UCRSeparator, path: str) -> None:
+def load_weights(model: UCRSeparator, path: str) -> float:
     """Takes the weights and statistics of a trained model of the same shape; its prior is left out.
+
+    Returns:
+        Hours of audio that the model was trained on.
 
     Raises:
         UserError: If there is no such model, it has another codec, or some of its weights do not
@@ -169,6 +172,7 @@ def load_weights(model: UCRSeparator, path: str) -> None:
             f"{wrong[0]}, {there} there and {here} here. Set the options of model.* as it has them."
         )
     model.load_state_dict(given)
+    return hours_of_audio(trained.budget)
 
 
 def solos_of(config: RecipeConfig) -> dict[str, list[list[Passage]]]:
