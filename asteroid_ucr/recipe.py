@@ -274,7 +274,8 @@ def _separate_songs(root: str, exp_dir: Path, out: Path, codec_dir: str | None) 
     mixtures = [track.mixture for track in tracks if track.mixture is not None]
     # A folder's songs are named by their paths below it, those of a list by their files.
     found = batch.find_songs([root] if Path(root).is_dir() else list(map(str, mixtures)))
-    songs = {path: name for path, name in found.items() if path in mixtures}
+    usable = set(mixtures)
+    songs = {path: name for path, name in found.items() if path in usable}
     model = load_model(exp_dir, codec_dir=codec_dir)
     mark = batch.model_mark(model, str(exp_dir))
     chosen = batch.choose_stems(model.sources, None, False)
