@@ -13,9 +13,9 @@ readme = (here / "README.md").read_text(encoding="utf-8")
 readme = re.sub(r"\[([^\]]+)\]\((?!https?://)[^)]+\)", r"\1", readme)
 # What separating and generating need; most of it comes with Asteroid.
 CORE = [
-    # torchaudio must match torch; it has no release beyond 2.11.
+    # torchaudio must match torch: 2.11.1 allows torch 2.11, but needs symbols of a later torch.
     "torch>=2.6,<2.12",
-    "torchaudio>=2.6,<2.12",
+    "torchaudio>=2.6,<2.11.1",
     "asteroid>=0.7,<0.8",
     # Asteroid 0.7 needs these without saying so.
     "requests",
