@@ -5,7 +5,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=$root/.venv
-can_import() { command -v "$1" >/dev/null && (cd / && "$1" -c 'import asteroid_ucr, lmdb, pytest' 2>/dev/null); }
+can_import() { command -v "$1" >/dev/null && (cd / && "$1" -c 'import asteroid_ucr, fast_bss_eval, pytest' 2>/dev/null); }
 fail() { echo "error: $1" >&2; exit 2; }
 
 if [ -n "${1:-}" ]; then

@@ -41,7 +41,6 @@ RECIPE = [
     "librosa>=0.10",
     "scikit-learn",
     "pandas",
-    "lmdb",
     "joblib",
     "matplotlib",
     "jinja2",

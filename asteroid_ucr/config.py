@@ -16,7 +16,7 @@ from asteroid_ucr.utils.errors import UserError
 
 if TYPE_CHECKING:  # torch and Asteroid take seconds, which --help need not wait for
     from asteroid_ucr.codecs import Codec
-    from asteroid_ucr.data.cache import LatentCache, StemCache
+    from asteroid_ucr.data.cache import TrackCache
     from asteroid_ucr.separator import UCRSeparator
 
 CacheKind = Literal["latents", "stems"]
@@ -347,7 +347,7 @@ def open_cache(
     kind: CacheKind = "latents",
     codec: Codec | None = None,
     write: bool = False,
-) -> LatentCache | StemCache:
+) -> TrackCache:
     """Opens what `fill_cache` writes.
 
     Args:
@@ -360,15 +360,15 @@ def open_cache(
     Raises:
         UserError: If the cache is missing or was made from other data.
     """
-    from asteroid_ucr.data.cache import LatentCache, StemCache
+    from asteroid_ucr.data.cache import TrackCache
     from asteroid_ucr.data.encode import cache_metadata
 
     data, path = config.data, cache_folder(config, split, kind)
     about = (data.root, split, data.sources, data.mix)
     if kind == "stems":
-        return StemCache(path, cache_metadata(*about), write)
+        return TrackCache(path, cache_metadata(*about), write)
     codec = config.codec.build() if codec is None else codec
-    return LatentCache(path, cache_metadata(*about, codec), write)
+    return TrackCache(path, cache_metadata(*about, codec), write)
 
 
 def load_model(

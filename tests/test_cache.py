@@ -14,7 +14,7 @@ import torch
 
 from asteroid_ucr import UserError
 from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.data.cache import LatentCache, LatentMetadata
+from asteroid_ucr.data.cache import LatentMetadata, TrackCache
 from asteroid_ucr.data.crops import RandomCrops, item_loader
 from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.encode import cache_metadata, fill
@@ -33,7 +33,7 @@ META = LatentMetadata(
 
 
 def filled(path, tracks=3, frames=50):
-    cache = LatentCache(path, META, write=True)
+    cache = TrackCache(path, META, write=True)
     generator = np.random.default_rng(0)
     contents = {}
     for number in range(tracks):
@@ -42,13 +42,12 @@ def filled(path, tracks=3, frames=50):
         cache.add(f"Track{number}", latents, power)
         contents[f"Track{number}"] = (latents, power)
     cache.finish(list(contents))
-    cache.close()
     return contents
 
 
 def test_what_goes_in_comes_out(tmp_path):
     contents = filled(tmp_path)
-    cache = LatentCache(tmp_path, META)
+    cache = TrackCache(tmp_path, META)
     assert cache.tracks == list(contents)
     assert cache.lengths() == [50, 51, 52]
     for track, (latents, power) in contents.items():
@@ -67,42 +66,48 @@ def test_foreign_cache_is_refused(tmp_path, change):
     filled(tmp_path)
     for write in (False, True):
         with pytest.raises(UserError, match=next(iter(change))):
-            LatentCache(tmp_path, dataclasses.replace(META, **change), write=write)
+            TrackCache(tmp_path, dataclasses.replace(META, **change), write=write)
 
 
 def test_unfinished_missing_and_other_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="run stage 1"):
-        LatentCache(tmp_path / "none", META)
-    cache = LatentCache(tmp_path / "half", META, write=True)
+        TrackCache(tmp_path / "none", META)
+    cache = TrackCache(tmp_path / "half", META, write=True)
     cache.add("Track0", np.zeros((4, 5)), np.zeros((2, 5)))
-    cache.close()
     with pytest.raises(UserError, match="not complete"):
-        LatentCache(tmp_path / "half", META)
+        TrackCache(tmp_path / "half", META)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "data.mdb").write_bytes(b"something else" * 1000)
-    with pytest.raises(UserError, match="cannot be opened as a cache"):
-        LatentCache(tmp_path / "other", META)
+    for content in (b"something else", b"[]", b"\xff"):
+        (tmp_path / "other" / "cache.json").write_bytes(content)
+        with pytest.raises(UserError, match="damaged"):
+            TrackCache(tmp_path / "other", META)
 
 
 def test_format_of_another_version_is_refused(tmp_path):
-    LatentCache(tmp_path, dataclasses.replace(META, format=99), write=True).close()
-    with pytest.raises(UserError, match="format 99"):
-        LatentCache(tmp_path, META)
+    TrackCache(tmp_path, dataclasses.replace(META, format=99), write=True)
+    with pytest.raises(UserError, match="format = 99"):
+        TrackCache(tmp_path, META)
 
 
-def test_it_grows_as_needed(tmp_path):
-    cache = LatentCache(tmp_path, META, write=True)
-    for number in range(3):  # LMDB's first map holds 10 MiB
-        cache.add(f"Track{number}", np.ones((4, 1_000_000)), np.zeros((2, 1_000_000)))
-    assert "Track2" in cache
+def test_damaged_tracks_are_refused(tmp_path):
+    filled(tmp_path)
+    cache, file = TrackCache(tmp_path, META), tmp_path / "Track1.safetensors"
+    whole = file.read_bytes()
+    for content in (whole[:-1], b"", (tmp_path / "Track2.safetensors").read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match="damaged"):
+            cache.crop("Track1", 0, 10)
+    file.unlink()
+    with pytest.raises(UserError, match="damaged"):
+        cache.power("Track1")
 
 
 WRITER = """
 import sys, numpy as np
 sys.path.insert(0, {tests!r})
 from test_cache import META
-from asteroid_ucr.data.cache import LatentCache
-cache = LatentCache({path!r}, META, write=True)
+from asteroid_ucr.data.cache import TrackCache
+cache = TrackCache({path!r}, META, write=True)
 for number in range(100_000):
     cache.add(f"Track{{number:06d}}", np.full((4, 2000), number % 100), np.zeros((2, 2000)))
     print(number, flush=True)
@@ -118,13 +123,12 @@ def test_kill_leaves_whole_records(tmp_path):
     time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     written = [int(line) for line in process.communicate()[0].split()]
-    cache = LatentCache(tmp_path / "c", META, write=True)
+    cache = TrackCache(tmp_path / "c", META, write=True)
     last = max([20, *written])
     names = [f"Track{n:06d}" for n in range(last + 1)]
     assert all(name in cache for name in names)
     cache.finish(names)
-    cache.close()
-    whole = LatentCache(tmp_path / "c", META)
+    whole = TrackCache(tmp_path / "c", META)
     assert set(whole.lengths()) == {2000}
     assert whole.crop(names[-1], 0, 2000).max() == last % 100
 
@@ -137,15 +141,15 @@ def test_a_track_that_cannot_be_read_is_named(slakh_tree, tmp_path):
     stem.write_bytes(stem.read_bytes()[:30_000])
     codec = build_codec("mel")
     about = cache_metadata(tree, "train", ["drums", "bass"], "sum", codec)
-    (failure,) = fill(LatentCache(tmp_path / "c", about, write=True), tree, codec, workers=1)
+    (failure,) = fill(TrackCache(tmp_path / "c", about, write=True), tree, codec, workers=1)
     assert "Track00002" in failure and "\n" not in failure
 
 
 def test_encoding_a_tree(slakh_tree, tmp_path):
     codec = build_codec("mel")
     about = cache_metadata(slakh_tree, "train", ["drums", "bass"], "sum", codec)
-    assert fill(LatentCache(tmp_path, about, write=True), slakh_tree, codec, workers=2) == []
-    cache = LatentCache(tmp_path, about)
+    assert fill(TrackCache(tmp_path, about, write=True), slakh_tree, codec, workers=2) == []
+    cache = TrackCache(tmp_path, about)
     audio = read_sources(load_tracks(slakh_tree, "train")[1], ["drums", "bass"], 24_000)
     mixture = audio.mixture * level_gain(audio.mixture)
     expected = codec.encode(mixture[None, None])[0]
@@ -153,15 +157,14 @@ def test_encoding_a_tree(slakh_tree, tmp_path):
     assert np.allclose(cache.crop(track, 0, 10_000), expected, atol=1e-3 * expected.abs().max())
     power = torch.from_numpy(cache.power(track)).mean(1)
     assert torch.allclose(power, audio.references.square().mean(1), rtol=0.02)
-    cache.close()
-    again = LatentCache(tmp_path, about, write=True)
+    again = TrackCache(tmp_path, about, write=True)
     assert fill(again, slakh_tree, codec) == []  # finds every track there and changes none
     assert cache.tracks == [t.name for t in load_tracks(slakh_tree, "train")]
 
 
 def test_crops_depend_on_seed_and_number_alone(tmp_path):
     filled(tmp_path)
-    cache = LatentCache(tmp_path, META)
+    cache = TrackCache(tmp_path, META)
     crops = RandomCrops(cache, 10, seed=3)
     assert not torch.equal(crops[0], RandomCrops(cache, 10, seed=4)[0])
     assert not torch.equal(crops[0], crops[1])
@@ -173,7 +176,7 @@ def test_crops_depend_on_seed_and_number_alone(tmp_path):
 
 
 def test_every_passage_is_equally_likely(tmp_path):
-    cache = LatentCache(tmp_path, META, write=True)
+    cache = TrackCache(tmp_path, META, write=True)
     for name, frames in [("A", 12), ("B", 30)]:  # 3 and 21 crops of 10 frames
         ramp = np.arange(frames) + (100 if name == "B" else 0)
         cache.add(name, np.tile(ramp, (4, 1)), np.ones((2, frames)))
@@ -185,7 +188,7 @@ def test_every_passage_is_equally_likely(tmp_path):
 
 
 def test_silent_passages_are_avoided(tmp_path):
-    cache = LatentCache(tmp_path, META, write=True)
+    cache = TrackCache(tmp_path, META, write=True)
     power = np.ones((2, 100))
     power[1, 20:] = 0
     cache.add("A", np.tile(np.arange(100), (4, 1)), power)
@@ -200,11 +203,11 @@ def test_silent_passages_are_avoided(tmp_path):
 OTHER_WRITER = """
 import sys
 import numpy as np
-from asteroid_ucr.data.cache import LatentCache, LatentMetadata
-cache = LatentCache(sys.argv[1], LatentMetadata(**{metadata}), write=True)
+from asteroid_ucr.data.cache import LatentMetadata, TrackCache
+cache = TrackCache(sys.argv[1], LatentMetadata(**{metadata}), write=True)
 print("ready", flush=True)
 sys.stdin.readline()
-for number in range(12):  # 24 MB, more than the database has at first
+for number in range(12):
     cache.add(f"{{sys.argv[2]}}{{number}}", np.full((4, 250_000), number), np.zeros((2, 250_000)))
 cache.finish([f"{{sys.argv[2]}}{{number}}" for number in range(12)])
 """
@@ -225,7 +228,7 @@ def test_two_processes_write_one_cache(tmp_path):
     for writer in writers:
         writer.communicate(b"\n")
         assert writer.returncode == 0
-    cache = LatentCache(tmp_path / "cache", META)
+    cache = TrackCache(tmp_path / "cache", META)
     for track in [f"{name}{number}" for name in "ab" for number in range(12)]:
         assert (cache.whole(track) == int(track[1:])).all() and cache.power(track).shape[
             1

@@ -11,7 +11,7 @@ import torch
 from asteroid_ucr import UCRSeparator, UserError
 from asteroid_ucr.cli import main
 from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.data.cache import LatentCache, StemCache
+from asteroid_ucr.data.cache import TrackCache
 from asteroid_ucr.data.datasets import describe, load_tracks
 from asteroid_ucr.data.encode import cache_metadata, fill
 from asteroid_ucr.data.tracks import SPLITS, read_sources
@@ -199,18 +199,18 @@ def test_songs_with_stems_are_mixed_from_them(tmp_path):
 def test_shards_fill_a_cache_together(slakh_tree, tmp_path):
     codec, sources = build_codec("mel"), ["drums", "bass"]
     expected = cache_metadata(slakh_tree, "train", sources, "sum", codec)
-    fill(LatentCache(tmp_path / "c", expected, write=True), slakh_tree, codec, shard=(2, 2))
+    fill(TrackCache(tmp_path / "c", expected, write=True), slakh_tree, codec, shard=(2, 2))
     with pytest.raises(UserError, match="not complete"):
-        LatentCache(tmp_path / "c", expected)
-    fill(LatentCache(tmp_path / "c", expected, write=True), slakh_tree, codec, shard=(1, 2))
-    assert len(LatentCache(tmp_path / "c", expected).tracks) == 3
+        TrackCache(tmp_path / "c", expected)
+    fill(TrackCache(tmp_path / "c", expected, write=True), slakh_tree, codec, shard=(1, 2))
+    assert len(TrackCache(tmp_path / "c", expected).tracks) == 3
 
 
 def test_stems_are_not_cached_where_there_are_none(tmp_path):
     write(tmp_path / "train" / "a.wav", song(0))
     with pytest.raises(UserError, match="with stems of drums, bass"):
         about = cache_metadata(tmp_path, "train", ["drums", "bass"], "sum")
-        fill(StemCache(tmp_path / "c", about, write=True), tmp_path)
+        fill(TrackCache(tmp_path / "c", about, write=True), tmp_path)
 
 
 TINY = (

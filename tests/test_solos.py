@@ -9,7 +9,7 @@ import soundfile as sf
 import torch
 
 from asteroid_ucr.codecs import build_codec
-from asteroid_ucr.data.cache import LatentCache, LatentMetadata
+from asteroid_ucr.data.cache import LatentMetadata, TrackCache
 from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE, apply_masks, stft, wiener_masks
@@ -50,7 +50,7 @@ def write_caches(path, tracks=90):
             frame_rate=75.0,
             channels=128,
         )
-        cache = LatentCache(path / "-".join(kind), metadata, write=True)
+        cache = TrackCache(path / "-".join(kind), metadata, write=True)
         for number in range(tracks):
             powers = np.stack([instruments(np.random.default_rng([7, number]))[n] for n in kind])
             powers[0, :, 100:300] = powers[1, :, 500:700] = 0

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.cache import TrackCache
 
 
 class ComponentCache:
-    """Has the methods of a `LatentCache`, for component latents instead of latents of mixtures.
+    """Has the methods of a `TrackCache`, for component latents instead of latents of mixtures.
 
     They are encoded track by track when the object is made, and kept in memory: a component latent
     of the paper's size takes 1 MB per hour of music.
@@ -23,7 +23,7 @@ class ComponentCache:
             frames)`, on any device.
     """
 
-    def __init__(self, cache: LatentCache, encode: Callable[[Tensor], Tensor]):
+    def __init__(self, cache: TrackCache, encode: Callable[[Tensor], Tensor]):
         self.path, self.tracks = cache.path, cache.tracks
         self._cache = cache
         with torch.no_grad():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from asteroid_ucr.data.cache import LatentCache, StemCache
+from asteroid_ucr.data.cache import TrackCache
 from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import rank_and_world
@@ -36,7 +36,7 @@ class RandomCrops(Dataset):
 
     def __init__(
         self,
-        cache: LatentCache | StemCache | ComponentCache,
+        cache: TrackCache | ComponentCache,
         frames: int,
         seed: int = 0,
         min_rms: float = 0.0,

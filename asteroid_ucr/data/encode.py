@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from asteroid_ucr.codecs import Codec
-from asteroid_ucr.data.cache import LatentCache, LatentMetadata, StemCache, StemMetadata
+from asteroid_ucr.data.cache import LatentMetadata, StemMetadata, TrackCache
 from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.tracks import SourceAudio, Track, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
@@ -37,7 +37,7 @@ def cache_metadata(
 
 @torch.no_grad()
 def fill(
-    cache: LatentCache | StemCache,
+    cache: TrackCache,
     root: str | Path,
     codec: Codec | None = None,
     allow_shared_midi: bool = False,
@@ -86,7 +86,6 @@ def fill(
         raise UserError(f"No track of the split {split!r} of {root} could be read: {failures[0]}")
     if parts == 1 or len(done) == len(tracks):
         cache.finish(done)
-    cache.close()
     return failures
 
 

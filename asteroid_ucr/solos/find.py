@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from asteroid_ucr.codecs import Codec
-from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.cache import TrackCache
 from asteroid_ucr.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Window:
 
 
 def find_solos(
-    caches: Mapping[Kind, LatentCache],
+    caches: Mapping[Kind, TrackCache],
     codec: Codec,
     seed: int = 0,
     model: UCRSeparator | None = None,
@@ -130,7 +130,7 @@ def find_solos(
 class _Windows:
     """All windows that are not silent, and their features."""
 
-    def __init__(self, caches: Mapping[Kind, LatentCache], codec: Codec):
+    def __init__(self, caches: Mapping[Kind, TrackCache], codec: Codec):
         self._caches, self._codec = caches, codec
         self.windows: list[Window] = []
         features, halves = [], []

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from asteroid_ucr.base import hours_of_audio
 from asteroid_ucr.config import RecipeConfig, load_model, open_cache
-from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.cache import TrackCache
 from asteroid_ucr.data.crops import item_loader
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.solos.library import Passage, read_solos
@@ -89,7 +89,7 @@ def train(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto") -> Pa
 
 
 def load_batches(
-    config: RecipeConfig, train: LatentCache, validation: LatentCache
+    config: RecipeConfig, train: TrackCache, validation: TrackCache
 ) -> tuple[Iterable[Any], DataLoader, int]:
     """Loaders of batches for training and validation, and how many items of each are sums of solos.
 

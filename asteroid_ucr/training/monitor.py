@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.cache import TrackCache
 from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.masking import apply_masks, energy_share, frequency_share, stft
 from asteroid_ucr.utils.errors import UserError
@@ -50,7 +50,7 @@ class ComponentMonitor(Callback):
         frames: Length of the mixtures in latent frames.
     """
 
-    def __init__(self, validation: LatentCache, frames: int):
+    def __init__(self, validation: TrackCache, frames: int):
         crops = RandomCrops(validation, frames, SEED)
         self.latents = torch.stack([crops[number] for number in range(MIXTURES)])
         self.mixtures: Tensor | None = None  # `(2, 1, time)`

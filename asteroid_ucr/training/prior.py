@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asteroid_ucr import iadb
 from asteroid_ucr.config import RecipeConfig, load_model, open_cache
-from asteroid_ucr.data.cache import LatentCache
+from asteroid_ucr.data.cache import TrackCache
 from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.data.crops import RandomCrops
 from asteroid_ucr.prior import draw_masks
@@ -107,7 +107,7 @@ def encoder_digest(model: UCRSeparator) -> str:
 
 @torch.no_grad()
 def measure_render_gain(
-    model: UCRSeparator, cache: LatentCache, frames: int, seed: int = 0
+    model: UCRSeparator, cache: TrackCache, frames: int, seed: int = 0
 ) -> list[float] | None:
     """Factors that correct the power of rendered components, one for each channel of the codec.
 

@@ -29,7 +29,6 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", LOKY_MAX_CPU_COUNT="1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import lmdb
 import numpy as np
 import soundfile as sf
 import torch
@@ -96,7 +95,7 @@ def finish(child: int) -> int:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of each visible file, each record of a cache and each checkpoint.
+    """A digest of each visible file and each checkpoint.
 
     Logs are left out: a resumed run continues in a file of its own.
     """
@@ -105,17 +104,12 @@ def contents(folder: Path) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in name.split("/")) or "/logs/" in name:
             continue
-        if path.name == "data.mdb":
-            with lmdb.open(str(path.parent), readonly=True, lock=False) as cache:
-                with cache.begin() as reading:
-                    items = {key.decode(): bytes(value) for key, value in reading.cursor()}
-            found |= {f"{name}:{key}": _digest(value) for key, value in items.items()}
-        elif path.suffix in (".ckpt", ".pth"):
+        if path.suffix in (".ckpt", ".pth"):
             found[name] = _weights(path)
         elif path.suffix == ".wav":  # the header holds the time
             wav, rate = sf.read(path)
             found[name] = f"{_digest(wav.tobytes())} {rate} Hz"
-        elif path.name != "lock.mdb":
+        else:
             found[name] = _digest(path.read_bytes())
     return found
 
@@ -147,7 +141,7 @@ def judge(
     row: Row, before: dict[str, str], after: dict[str, str], whole: dict[str, str]
 ) -> list[str]:
     """Counts what a kill has lost or left half-written; returns the names."""
-    passing = (".ckpt", "minislakh.json", "data.mdb:#complete")  # may have values of their own
+    passing = (".ckpt", "minislakh.json", "cache.json")  # may have values of their own
     same = {n for n in after if after[n] in (before.get(n), whole.get(n))}
     half = [n for n in after if n not in same and not n.endswith(passing)]
     half += [n for n in after if n.endswith(".ckpt") and after[n] == "damaged"]

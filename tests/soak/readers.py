@@ -6,7 +6,6 @@ A reader may return, or raise a `UserError`. Everything else is a fault.
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 import warnings
@@ -16,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
 import pretty_midi
 import soundfile as sf
@@ -26,7 +24,7 @@ from jsonargparse import ArgumentParser
 from asteroid_ucr import UCRSeparator
 from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.config import DataConfig, parse_recipe, recipe_parser
-from asteroid_ucr.data.cache import LatentCache, LatentMetadata
+from asteroid_ucr.data.cache import LatentMetadata, TrackCache
 from asteroid_ucr.data.folder import survey
 from asteroid_ucr.data.slakh import read_track
 from asteroid_ucr.minislakh.kits import Kit
@@ -71,34 +69,14 @@ def record(data: bytes, folder: Path) -> None:
 
 
 def cache(data: bytes, folder: Path) -> None:
-    """What a latent cache holds: its metadata, its list of tracks, and a track."""
-    parts = dict(zip([b"#metadata", b"#complete", b"t"], data.split(_SPLIT, 2), strict=False))
-    path = folder / "cache"
-    with lmdb.open(str(path), sync=False) as environment, environment.begin(write=True) as writing:
-        for key in (b"#metadata", b"#complete", b"t"):
-            writing.delete(key)
-        for key, value in parts.items():
-            writing.put(key, value)
-    found = LatentCache(path, CACHE)
-    try:
-        for track, frames in zip(found.tracks, found.lengths(), strict=True):
-            assert found.whole(track).shape == (2, frames)
-            assert found.power(track).shape == (2, frames)
-    finally:
-        found.close()
-
-
-def cut_cache(data: bytes, folder: Path) -> None:
-    """A cache whose file is cut: the input is its length in steps of 64 bytes."""
-    path = folder / "cut"
-    path.mkdir(exist_ok=True)
-    whole = _cache_file(folder)
-    (path / "data.mdb").write_bytes(whole[: 64 * int.from_bytes(data[:2], "little")])
-    found = LatentCache(path, CACHE)
-    try:
-        assert found.whole(found.tracks[0]).shape == (2, 500)
-    finally:
-        found.close()
+    """What a latent cache holds: its metadata with its list of tracks, and a track."""
+    index, _, track = data.partition(_SPLIT)
+    (folder / "cache.json").write_bytes(index)
+    (folder / "t.safetensors").write_bytes(track)
+    found = TrackCache(folder, CACHE)
+    for name, frames in zip(found.tracks, found.lengths(), strict=True):
+        assert found.whole(name).shape == (2, frames)
+        assert found.power(name).shape == (2, frames)
 
 
 def checkpoint(data: bytes, folder: Path) -> None:
@@ -190,7 +168,7 @@ Reader = Callable[[bytes, Path], None]
 READERS: dict[str, Reader] = {
     reader.__name__: reader
     for reader in (
-        *(metadata, configuration, record, cache, cut_cache, checkpoint, archive, hub_folder),
+        *(metadata, configuration, record, cache, checkpoint, archive, hub_folder),
         *(table, lines, midi, soundfont, drum_kit, audio),
     )
 }
@@ -201,16 +179,6 @@ def read(name: str, data: bytes, folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         READERS[name](data, folder)
-
-
-def _cache_file(folder: Path) -> bytes:
-    path = folder / "whole"
-    if not path.exists():
-        written = LatentCache(path, CACHE, write=True)
-        written.add("t", np.zeros((2, 500)), np.ones((2, 500)))
-        written.finish(["t"])
-        written.close()
-    return (path / "data.mdb").read_bytes()
 
 
 @lru_cache
@@ -279,10 +247,11 @@ def seeds(name: str, folder: Path) -> list[bytes]:
     if name in ("configuration", "record"):
         return [b"data:\n  root: a\n  sources: [drums, bass]\ntraining: {steps: 3, lr: 1e-4}\n"]
     if name == "cache":
-        about = {**CACHE.__dict__, "sources": CACHE.sources}
-        return [_SPLIT.join([json.dumps(about).encode(), b'["t"]', bytes(12 * 20)])]
-    if name == "cut_cache":
-        return [bytes([k, 0]) for k in (0, 1, 64, 128, 255)]
+        written = TrackCache(folder / "seed_cache", CACHE, write=True)
+        written.add("t", np.zeros((2, 20)), np.ones((2, 20)))
+        written.finish(["t"])
+        files = [written.path / "cache.json", written.path / "t.safetensors"]
+        return [_SPLIT.join(file.read_bytes() for file in files)]
     if name == "checkpoint":
         with zipfile.ZipFile(_saved(folder)) as whole:
             return [whole.read(n) for n in whole.namelist() if n.endswith("data.pkl")]
