@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What labels buy: baselines trained on the songs of the bundled models, scored beside these.
 #
-#   bash egs/slakh_ucr/models.sh --stop_stage 0 …         the songs
+#   bash egs/slakh_ucr/models.sh --stop_stage 1 …         songs, latents and solos
 #   bash egs/slakh_ucr/experiments/baselines.sh           caches, trainings, scores, docs/results.md
 #
 # CLIPS=DIR scores CLIP/{mix,drums,…}.wav besides. ONLY="drums-bass …" chooses models. Trainings and
@@ -17,11 +17,9 @@ only=${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}
 train() { # MODEL KIND CONFIG STEPS: as many steps as take a core about as long as the others
   local exp=exp/baselines/$1/$2
   [ -f "$exp/best_model.pth" ] && return 0
-  local common=(--config "$3" --data.root data/bundled --data.sources "[${1//-/, }]")
   echo "== $exp"
-  ucr cache "$2" "${common[@]}"
-  ucr train "$2" "${common[@]}" --data.workers 0 --training.steps "$4" \
-    --exp_dir "$exp"
+  ucr train "$2" --config "$3" --data.root data/bundled --data.solos data/bundled_solos0 \
+    --data.sources "[${1//-/, }]" --data.workers 0 --training.steps "$4" --exp_dir "$exp"
 }
 
 score() { # MODEL NAME, then options of asteroid-ucr evaluate
@@ -35,6 +33,7 @@ score() { # MODEL NAME, then options of asteroid-ucr evaluate
 }
 
 for model in $only; do
+  train "$model" ucr local/bundled.yml 700
   train "$model" convtasnet local/convtasnet.yml 700
   train "$model" hdemucs local/hdemucs.yml 1600
   train "$model" convtasnet_mixit local/convtasnet_mixit.yml 650
