@@ -375,7 +375,8 @@ class UCRSeparator(SeparatorModel):
     def select(self, sources: Sequence[str]) -> UCRSeparator:
         """A separator of some of the sources, in this order, for mixtures that contain only these.
 
-        It has the encoders of these sources and the shared denoiser, but no prior.
+        It has the encoders of these sources and the shared denoiser. The prior, which knows all
+        sources in their order, is left out unless these are all of them.
 
         Raises:
             UserError: If a source does not exist.
@@ -387,8 +388,10 @@ class UCRSeparator(SeparatorModel):
             )
         chosen = copy.deepcopy(self)
         chosen.decomposition.encoder.pick([self.sources.index(name) for name in sources])
-        chosen.sources, chosen.prior = list(sources), None
-        chosen._args.pop("prior", None)
+        if list(sources) != self.sources:
+            chosen.prior = None
+            chosen._args.pop("prior", None)
+        chosen.sources = list(sources)
         return chosen
 
     def get_model_args(self) -> dict[str, Any]:

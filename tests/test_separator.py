@@ -355,6 +355,9 @@ def test_selected_sources_keep_their_encoders(wav, tmp_path):
     assert torch.allclose(part(wav).sum(1), wav[:, 0], atol=1e-5)
     with pytest.raises(UserError, match="guitar"):
         model.select(["drums", "guitar"])
+    part.add_prior(**TINY_PRIOR)
+    assert part.select(["bass", "drums"]).prior is not None
+    assert part.select(["drums", "bass"]).prior is None
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ ucr() { "$python" -m asteroid_ucr "$@"; }
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 only=${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}
 
-train() { # MODEL KIND CONFIG STEPS: as many steps as take a core about as long as the others
+train() { # MODEL KIND CONFIG STEPS: as many steps as take a core about nine minutes
   local exp=exp/baselines/$1/$2
   [ -f "$exp/best_model.pth" ] && return 0
   echo "== $exp"
@@ -33,11 +33,11 @@ score() { # MODEL NAME, then options of asteroid-ucr evaluate
 }
 
 for model in $only; do
-  train "$model" ucr local/bundled.yml 700
-  train "$model" convtasnet local/convtasnet.yml 700
-  train "$model" hdemucs local/hdemucs.yml 1600
-  train "$model" convtasnet_mixit local/convtasnet_mixit.yml 650
-  train "$model" twin local/bundled.yml 1400
+  train "$model" ucr local/bundled.yml 740
+  train "$model" convtasnet local/convtasnet.yml 630
+  train "$model" hdemucs local/hdemucs.yml 950
+  train "$model" convtasnet_mixit local/convtasnet_mixit.yml 540
+  train "$model" twin local/bundled.yml 680
 done
 # On validation songs, the first also assigns the outputs of MixIT to sources.
 scored=()
