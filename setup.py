@@ -13,7 +13,7 @@ readme = (here / "README.md").read_text(encoding="utf-8")
 readme = re.sub(r"\[([^\]]+)\]\((?!https?://)[^)]+\)", r"\1", readme)
 # What separating and generating need; most of it comes with Asteroid.
 CORE = [
-    # torchaudio must match torch: 2.11.1 allows torch 2.11, but loads neither with it nor with 2.12.
+    # torchaudio must match torch: 2.11.1 allows 2.11, but loads neither with it nor with 2.12.
     "torch>=2.6,<2.12",
     "torchaudio>=2.6,<2.11.1",
     "asteroid>=0.7,<0.8",

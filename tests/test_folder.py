@@ -15,6 +15,7 @@ from asteroid_ucr.data.cache import TrackCache
 from asteroid_ucr.data.datasets import describe, load_tracks
 from asteroid_ucr.data.encode import cache_metadata, fill
 from asteroid_ucr.data.tracks import SPLITS, read_sources
+from asteroid_ucr.utils.stems import MARK
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +88,14 @@ def test_what_cannot_be_used_is_counted_and_left_out(tmp_path):
     write(root / "copy.mp3", 0.5 * song(0))
     write(root / "copy.ogg", 0.3 * song(0))
     (root / "z.wav").write_bytes((root / "b.wav").read_bytes())
+    with sf.SoundFile(root / "drums.wav", "w", 44_100, 2) as file:
+        file.comment = f"{MARK}drums-bass 12345678"
+        file.write(song(4))
     report = "\n".join(describe(root.parent))
     assert files(root.parent, "train") == {"a.wav", "b.wav"}
     for line in ("1 x silent", "1 x too short", "1 x broken", "3 x copy", "same as train/a.wav"):
         assert line in report, report
+    assert "1 x an estimate" in report and "wrote with the model drums-bass" in report
     assert "2 songs" in report
 
 

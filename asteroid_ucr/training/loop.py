@@ -362,6 +362,7 @@ def fit(
     automatic = "bf16-mixed" if bf16 else "32-true"
     trainer = pl.Trainer(
         max_steps=settings.steps,
+        max_epochs=math.ceil(settings.steps / settings.epoch_steps),  # for the progress bar
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
