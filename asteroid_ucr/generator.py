@@ -84,8 +84,9 @@ class Generator:
     ) -> Plan:
         """Checks the arguments of `UCRSeparator.generate`, and encodes the given audio.
 
-        Audio to keep is encoded like a mixture, and the source's own component is used. One gain,
-        that of the sum of all kept audio, brings it to the level of the training.
+        Audio to keep is encoded like a mixture, and the source's own component is used. One gain
+        brings the sum of all kept audio to the level that it has on average in a mixture at the
+        level of the training, in which all sources are equally loud.
 
         Raises:
             UserError: If an argument is not valid.
@@ -127,7 +128,8 @@ class Generator:
             gain = level_gain(mixture[:, None]).expand(size, 1, 1)
             start = self._encode(mixture * gain[: len(mixture), 0]).expand(size, -1, -1, -1)
         if audio:
-            gain = level_gain(torch.stack(list(audio.values())).sum(0)[:, None])
+            share = len(audio) / n_src  # of the mixture's power
+            gain = share**0.5 * level_gain(torch.stack(list(audio.values())).sum(0)[:, None])
         latents = torch.zeros(size, n_src, self.prior.latent_dim, frames, device=device)
         for k, value in given.items():
             latents[:, k] = self._encode(audio[k] * gain[:, 0])[:, k] if k in audio else value
