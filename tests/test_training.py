@@ -20,7 +20,7 @@ from asteroid_ucr.base import hours_of_audio
 from asteroid_ucr.baselines.neural import HDemucsSeparator
 from asteroid_ucr.config import TrainingConfig, fill_cache, open_cache, parse_recipe, recipe_parser
 from asteroid_ucr.data.crops import item_loader
-from asteroid_ucr.training.decomposition import train
+from asteroid_ucr.training.decomposition import build_model, load_weights, train
 from asteroid_ucr.training.loop import TrainingSystem, WarmEMA, fit, learning_rate, start_run
 
 SETTINGS = {
@@ -310,6 +310,9 @@ def test_training_can_start_from_a_model(cached, finished, tmp_path):
     wider = {"training__init": model, "model__encoder_widths": "[8, 24]"}
     with pytest.raises(UserError, match=r"does not fit: .* weights differ, such as decomposition"):
         train(parse(arguments(*cached, **wider)), tmp_path / "third")
+    other = build_model(parse(arguments(*cached, codec__name="mdct")))
+    with pytest.raises(UserError, match="is a model of the codec mel.*, not of mdct"):
+        load_weights(other, str(model))
 
 
 def test_parts_of_the_model_can_be_frozen(cached, finished, tmp_path):
