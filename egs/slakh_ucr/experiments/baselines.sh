@@ -41,7 +41,7 @@ for model in $only; do
 done
 # On validation songs, the first also assigns the outputs of MixIT to sources.
 scored=()
-for model in $only; do score "$model" "$model" --slakh_dir data/minislakh; done
+for model in $only; do score "$model" "$model" --slakh_dir data/minislakh --max_clips 18; done
 [ -z "$clips" ] ||
   for model in $only; do score "$model" "$model-slakh" --clips "$clips" --estimates _paper; done
 [ -f exp/baselines/benchmark.json ] ||
