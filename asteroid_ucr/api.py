@@ -15,7 +15,7 @@ from asteroid_ucr.streaming import AudioSource, stem_pieces, write_stems
 from asteroid_ucr.utils.audio import as_waveform
 from asteroid_ucr.utils.crossfade import CHUNK_SECONDS
 from asteroid_ucr.utils.decoding import check_samples, open_audio
-from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.errors import UserError, check_positive
 from asteroid_ucr.utils.stems import check_format, stem_writer
 
 MOST_CHANNELS = 64  # an array with more is probably (time, channels)
@@ -70,6 +70,7 @@ class Separator:
         progress: Progress | None = None,
         codec_dir: str | None = None,
     ):
+        check_positive(steps=1 if steps is None else steps)
         named = isinstance(model, str | Path)
         self.model = load_model(model, device, codec_dir) if named else model
         self.progress = progress

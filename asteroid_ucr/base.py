@@ -84,6 +84,11 @@ class SeparatorModel(BaseModel, ModelHubMixin):
             )
         if batch.shape[-1] == 0:
             raise UserError("The waveform has zero length: it holds no samples.")
+        if wav.ndim == 2 and batch.shape[-1] <= 8 < len(batch):
+            raise UserError(
+                f"The waveform has shape {tuple(wav.shape)}, which is (time, channels): give "
+                "(batch, time), for example wav.T with the channels as items."
+            )
         return batch
 
     @torch.no_grad()

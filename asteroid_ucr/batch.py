@@ -168,9 +168,10 @@ def plan_jobs(
             path = folder / template.format(**fields)
             owner = owners.setdefault(os.path.abspath(path), song)
             if owner != song or path in targets:
+                whom = f"{owner} and {song}" if owner != song else f"two stems of {song}"
                 raise UserError(
-                    f"{path} would be written twice, for {owner} and {song}: put {{track}} and "
-                    "{stem} into --filename."
+                    f"{path} would be written twice, for {whom}: put {{track}} and {{stem}} into "
+                    "--filename."
                 )
             targets[path] = sources
         wild = {**about, "track": glob.escape(track), "stem": "*", "ext": "*", "number": "*"}

@@ -105,8 +105,9 @@ def separate(files: list[str], out: Path | None, model: str, device: str, **opti
     """Separate sound files into named stems.
 
     Writes DIR/<path of the file without ending>/<source>.wav at each file's own rate and channels.
-    The stems add up to the mixture. Files that exist are kept, and stems that this program wrote
-    are not taken for songs. A file that fails is reported, and the others go on.
+    The stems add up to the mixture. Songs whose stems exist fail, unless --skip-existing or
+    --overwrite is given, and stems that this program wrote are not taken for songs. A song that
+    fails is reported, and the others go on.
     """
     from asteroid_ucr import batch
     from asteroid_ucr.utils.stems import check_format
@@ -126,6 +127,8 @@ def separate(files: list[str], out: Path | None, model: str, device: str, **opti
     jobs = batch.plan_jobs(songs, stems, out, template, suffix, mark)
     settings["chunk_seconds"] = options["chunk"]
     failed = batch.separate_all(separator, jobs, mark, existing, options["jobs"], **settings)
+    place = out or "the folders of the songs"
+    print(f"{', '.join(stems)} of {len(jobs) - failed} of {len(jobs)} songs are in {place}")
     return 2 if failed else 0
 
 
@@ -191,11 +194,11 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
     separator = load_model(model, device, codec_dir)
     given = {name: value for name, value in options.items() if value is not None}
     folders = generate_files(separator, out, **given)
-    print(f"wrote {', '.join(separator.sources)} and mix in {len(folders)} folders in {out}")
+    print(f"wrote {', '.join(separator.sources)} and mix of {len(folders)} items to {out}")
 
 
 @command(
-    option("folder", type=Path, metavar="DIR", help="Slakh tree, or folder of audio."),
+    option("folder", type=Path, metavar="DIR", help="Slakh tree, folder or list of audio."),
     option("--no_listen", action="store_true", help="Read headers only, much faster."),
 )
 def doctor(folder: Path, no_listen: bool) -> None:

@@ -27,6 +27,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises what argparse would print after its usage."""
+        if "required: FILE" in message:
+            message += " (name files before an option that takes several values)"
         raise UserError(f"{message}; see `{self.prog} --help`.")
 
 
@@ -93,7 +95,11 @@ COMMANDS: dict[str, Command] = {}
 
 
 def option(*flags: str, **about: Any) -> Option:
-    """An option, with the arguments of `ArgumentParser.add_argument`."""
+    """An option, with the arguments of `ArgumentParser.add_argument`; the help has its default."""
+    default = about.get("default")
+    if default not in (None, []) and "default:" not in about.get("help", ""):
+        shown = " ".join(map(str, default)) if isinstance(default, list) else default
+        about["help"] = f"{about['help'].removesuffix('.')} (default: {shown})."
     return flags, about
 
 

@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from asteroid.models import BaseModel
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -17,6 +16,9 @@ from torch import Tensor
 
 from asteroid_ucr.utils.atomic import atomic_path
 from asteroid_ucr.utils.errors import UNREADABLE, UserError, system_error
+
+if TYPE_CHECKING:  # importing Asteroid registers our separator, which imports this file
+    from asteroid.models import BaseModel
 
 CHECKPOINT, WEIGHTS, CONFIG = "best_model.pth", "model.safetensors", "config.json"
 HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
@@ -210,5 +212,8 @@ def load_checkpoint(name: str | Path, **hub: Any) -> dict[str, Any]:
             f"{path} is not a model file: give a {CHECKPOINT} or a {WEIGHTS}."
         ) from error
     if not isinstance(conf, dict) or not {"model_name", "state_dict", "model_args"} <= set(conf):
-        raise UserError(f"{path} is not a serialized model: give a {CHECKPOINT}.")
+        raise UserError(
+            f"{path} is not a serialized model: give a {CHECKPOINT}, or load a state dict by "
+            "load_state_dict of a UCRSeparator with the same settings."
+        )
     return conf

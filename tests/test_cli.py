@@ -53,6 +53,11 @@ def fails(capsys, *arguments):
     return lines[0]
 
 
+def test_models_are_listed():
+    # In a process of its own, where nothing has been imported before.
+    assert "drums-bass        drums, bass (24000 Hz)" in run("models")[0]
+
+
 def test_separate_names_stems(model, song, tmp_path):
     out = tmp_path / "out"
     run("separate", song, "-o", out, "--model", model, "--device", "cpu", "--seed", 3)

@@ -342,6 +342,11 @@ def test_rendering_can_start_from_the_mixture(small_model, wav):
         small_model(wav, alpha_start=1.0)
 
 
+def test_samples_in_the_wrong_order_are_refused(small_model):
+    with pytest.raises(UserError, match="time, channels"):
+        small_model(torch.zeros(24_000, 2))
+
+
 @torch.no_grad()
 def test_selected_sources_keep_their_encoders(wav, tmp_path):
     model = UCRSeparator(["drums", "piano", "bass"], composition="power_sum", **SMALL).eval()

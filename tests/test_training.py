@@ -311,7 +311,7 @@ def test_training_can_start_from_a_model(cached, finished, tmp_path):
     with pytest.raises(UserError, match=r"does not fit: .* weights differ, such as decomposition"):
         train(parse(arguments(*cached, **wider)), tmp_path / "third")
     other = build_model(parse(arguments(*cached, codec__name="mdct")))
-    with pytest.raises(UserError, match="is a model of the codec mel.*, not of mdct"):
+    with pytest.raises(UserError, match=r"is a model of the codec mel.*, not of mdct"):
         load_weights(other, str(model))
 
 

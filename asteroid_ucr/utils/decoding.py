@@ -125,7 +125,7 @@ def _open(path: Path, scratch: Callable[[], Path], report: Callable[[str], None]
         raise _CutShortError
     _check_length(file, path)
     if guessed:
-        _warn(f"{path} is read only as far as its header says: install ffmpeg to read all of it.")
+        _warn(f"{path} is as long as its header says, which may be wrong: ffmpeg would check it.")
     if kept := _cut_short(file):
         report(f"{path} is damaged: it ends before its stated length; {kept} of it are used.")
     if file.seekable():

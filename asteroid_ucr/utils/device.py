@@ -19,6 +19,8 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         other = "mps" if torch.backends.mps.is_available() else "cpu"
         name = "cuda" if torch.cuda.is_available() else other
+    if name.split(":")[0] not in ("cpu", "cuda", "mps", "xpu"):
+        raise UserError(f"There is no device {name}: use auto, cpu, cuda, cuda:1 or mps.")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # raised for missing devices

@@ -39,8 +39,9 @@ def check_format(suffix: str, bits: int | None = None, clip: str = "rescale") ->
     known = FORMATS[suffix]
     bits = next(iter(known)) if bits is None else bits
     if bits not in known:
-        choice = ", ".join(str(n) for n in known if n) or "none"
-        raise UserError(f"{suffix} files with {bits} bits cannot be written: choose {choice}.")
+        choice = ", ".join(str(n) for n in known if n)
+        remedy = f"choose {choice}" if choice else "leave the bits out"
+        raise UserError(f"{suffix} files with {bits} bits cannot be written: {remedy}.")
     if clip not in CLIP_MODES:
         raise UserError(f"clip mode {clip!r} is unknown: choose one of {', '.join(CLIP_MODES)}.")
     return known[bits]
