@@ -18,7 +18,7 @@ for model in ${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}; do
   # shellcheck disable=SC2086  # names are words
   ucr select "$model" --sources ${model//-/ } -o "$exp"
   # The number of steps is chosen by one model.
-  if [ "$model" = drums-bass ]; then curve="[5, 10, 25, 50, 100]"; else curve="[]"; fi
+  if [ "$model" = drums-bass ]; then curve="[5, 25, 50]"; else curve="[]"; fi
   ucr evaluate-generation --config local/bundled.yml --data.sources "[${model//-/, }]" \
     --generation.curve "$curve" --exp_dir "$exp" "$@"
 done

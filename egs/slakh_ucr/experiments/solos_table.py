@@ -32,9 +32,10 @@ Measured with version {version}. SI-SDR in dB, mean over the sources and over th
 mixture. {about}
 """
 ABOUT = """\
-Each run is the training of `local/bundled.yml` with 800 steps and one thing changed;
-`experiments/solos.sh` lists the runs. *stems* are runs with true stems instead of solos, *plain*
-runs are the paper's method on mixtures of all three sources."""
+Each run is the training of `local/bundled.yml` with 400 steps, on the solos that taggers find, and
+with one thing changed; `experiments/solos.sh` lists the runs. *stems* are runs with true stems
+instead of solos, *plain* runs are the paper's method on mixtures of all three sources, *unet1d* has
+a denoiser over time alone."""
 KINDS = ("drums-bass", "drums-piano", "bass-piano", "drums-piano-bass")
 
 
