@@ -260,7 +260,7 @@ def test_the_command_writes_names(files, tmp_path, capsys):
     expected = loud * loaded.generate(2.0, {"bass": z.detach()}, steps=2, seed=0)[0]
     found = sf.read(tmp_path / "k" / "00000" / "drums.wav", dtype="float32")[0]
     assert np.allclose(found, expected[0], atol=1e-3)
-    assert "wrote drums, bass and mix in 1 folders" in capsys.readouterr().out
+    assert "wrote drums, bass and mix of 1 items to" in capsys.readouterr().out
     assert main(["info", str(files / "model.pth")]) == 0
     assert "frames 64" in capsys.readouterr().out
 
