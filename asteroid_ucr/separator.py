@@ -376,7 +376,7 @@ class UCRSeparator(SeparatorModel):
         """A separator of some of the sources, in this order, for mixtures that contain only these.
 
         It has the encoders of these sources and the shared denoiser. The prior, which knows all
-        sources in their order, is left out unless these are all of them.
+        sources in their order, is left out unless these are all of them in that order.
 
         Raises:
             UserError: If a source does not exist.

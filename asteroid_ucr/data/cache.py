@@ -118,6 +118,7 @@ class TrackCache:
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged() from error
         cache = f"The {kind} cache {self.path}"
+        # The format comes first, since it says what the other fields are.
         for field, value in {"format": expected["format"], **expected}.items():
             if found.get(field) != value:
                 raise UserError(
