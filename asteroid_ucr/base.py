@@ -296,21 +296,29 @@ def _own_hours(budget: dict[str, Any]) -> float:
 
 
 def _upgraded(conf: dict[str, Any]) -> dict[str, Any]:
-    """Converts a checkpoint of version 0.1, which stored the order of the outputs separately."""
-    state = dict(conf["state_dict"])
+    """Converts a checkpoint of an earlier version.
+
+    Their priors, which had another network, are left out. Version 0.1 stored the order of the
+    outputs beside the weights.
+    """
+    state, args = dict(conf["state_dict"]), dict(conf["model_args"])
+    if "prior.mean" in state:
+        warnings.warn(
+            "The model's prior is of an earlier version and was left out: train it again (stage 4 "
+            "of the recipe) to generate.",
+            stacklevel=2,
+        )
+        state = {key: value for key, value in state.items() if not key.startswith("prior.")}
+        args.update(prior=None, render_gain=None)
+    for option, supported in {"trunk": "separate", "variant": "c"}.items():
+        if (value := args.pop(option, supported)) != supported:
+            raise UserError(
+                f"The model was trained with {option} {value!r}, which this version no longer "
+                f"supports (only {supported!r}): train it again."
+            )
     order = state.pop("order", None)
     if order is None:
-        return conf
-    args = dict(conf["model_args"])
-    if args.get("prior"):
-        args["prior"] = dict(args["prior"])
-    for options in (args, args.get("prior") or {}):
-        for option, supported in {"trunk": "separate", "variant": "c"}.items():
-            if (value := options.pop(option, supported)) != supported:
-                raise UserError(
-                    f"The model was trained with {option} {value!r}, which this version no longer "
-                    f"supports (only {supported!r}): train it again."
-                )
+        return {**conf, "model_args": args, "state_dict": state}
     model = get(conf["model_name"])(**args)
     model.load_state_dict(state)
     model.assign(order.tolist())

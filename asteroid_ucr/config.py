@@ -179,6 +179,25 @@ class DecompositionTrainingConfig(TrainingConfig):
 
 
 @dataclass
+class RendererConfig(TrainingConfig):
+    """The renderer and how to train it, on solos and estimates.
+
+    Attributes:
+        latent_dim: Channels of the latents, of which there are 18.75 per second.
+        bands: Bands of its mel codec.
+        encoder_width: Channels of its encoders.
+        decoder_width: Channels of its decoder, which has one more residual block.
+        blocks: Residual blocks of the encoders.
+    """
+
+    latent_dim: int = 32
+    bands: int = 256
+    encoder_width: int = 192
+    decoder_width: int = 320
+    blocks: int = 2
+
+
+@dataclass
 class PriorConfig(TrainingConfig):
     """The masking prior and how to train it, on crops of component latents.
 
@@ -188,11 +207,16 @@ class PriorConfig(TrainingConfig):
         widths: Channels of the U-Net's levels.
         kernels: Kernel sizes of its levels.
         all_masked: Probability that all components are masked; the other masks share the rest.
+        all_present: Probability that all components are present. With less than 1, the prior also
+            serves models of some of the sources.
+        versions: How often each song is used, at speeds up to a fourth lower or higher.
     """
 
     widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
     kernels: list[int] = field(default_factory=lambda: [3, 3, 3, 3])
     all_masked: float = 0.5
+    all_present: float = 1.0
+    versions: int = 1
 
 
 @dataclass
@@ -257,6 +281,7 @@ class RecipeConfig:
     model: ModelConfig | dict[str, Any] = field(default_factory=ModelConfig)
     training: DecompositionTrainingConfig = field(default_factory=DecompositionTrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    renderer: RendererConfig = field(default_factory=RendererConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
 
@@ -297,6 +322,8 @@ def parse_recipe(
         parsed = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     except (ArgumentError, OSError, ValueError, RecursionError) as error:
         raise UserError(" ".join(str(error).split())) from error
+    if empty := [name for name in RecipeConfig.__dataclass_fields__ if parsed.get(name) is None]:
+        raise UserError(f"The section {empty[0]} is empty: give it options, or leave it out.")
     made = parser.instantiate_classes(parsed)
     sections = {name: getattr(made, name) for name in RecipeConfig.__dataclass_fields__}
     if isinstance(sections["model"], Namespace):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from asteroid_ucr import iadb
+from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.codecs import Codec
 from asteroid_ucr.decomposition import Decomposition
+from asteroid_ucr.latents import Latents, MixtureLatents, StemLatents
 from asteroid_ucr.prior import MaskingPrior
+from asteroid_ucr.renderer import Renderer
 from asteroid_ucr.utils.audio import level_gain
 from asteroid_ucr.utils.crossfade import CHUNK_SECONDS, OVERLAP_SECONDS, chunk_starts, crossfade
 from asteroid_ucr.utils.errors import UserError, check_positive
@@ -57,20 +61,24 @@ class Generator:
     """The parts of a model that generation uses; see `UCRSeparator.generator`.
 
     Attributes:
-        decomposition: Model that encodes and renders sources.
-        prior: Model of the component latents.
-        codec: The decomposition's codec.
+        latents: The component latents, to and from waveforms.
+        prior: Model of these latents.
         sources: Names of the components.
-        steps: Default number of steps of the denoiser's sampler.
-        render_gain: Factor for the rendered power in each channel of the codec, or None.
     """
 
-    decomposition: Decomposition
+    latents: Latents
     prior: MaskingPrior
-    codec: Codec
     sources: Sequence[str]
-    steps: int = 1
-    render_gain: Sequence[float] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the prior, and of the component latents."""
+        return self.prior.means.device
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the waveforms, in Hz."""
+        return self.latents.codec.sample_rate
 
     @torch.no_grad()
     def plan(
@@ -84,9 +92,9 @@ class Generator:
     ) -> Plan:
         """Checks the arguments of `UCRSeparator.generate`, and encodes the given audio.
 
-        Audio to keep is encoded like a mixture, and the source's own component is used. One gain
-        brings the sum of all kept audio to the level that it has on average in a mixture at the
-        level of the training, in which all sources are equally loud.
+        Audio to keep is encoded by `Latents.of_stem`. One gain brings the sum of all kept audio to
+        the level that it has on average in a mixture at the level of the training, in which all
+        sources are equally loud.
 
         Raises:
             UserError: If an argument is not valid.
@@ -97,9 +105,9 @@ class Generator:
             raise UserError("A variation needs both a mixture and a strength: give both or none.")
         if strength is not None and not 0 < strength < 1:
             raise UserError(f"strength must lie between 0 and 1, got {strength:g}.")
-        device, n_src = self.prior.mean.device, len(self.sources)
-        samples = max(1, round(seconds * self.codec.sample_rate))
-        frames = self.codec.frames(samples)
+        device, n_src = self.device, len(self.sources)
+        samples = max(1, round(seconds * self.sample_rate))
+        frames = self.latents.frames(samples)
         given = {
             source_number(self.sources, name): self._shaped(name, value, samples, frames)
             for name, value in (keep or {}).items()
@@ -126,13 +134,15 @@ class Generator:
         gain, start = torch.ones(size, 1, 1, device=device), None
         if mixture is not None:
             gain = level_gain(mixture[:, None]).expand(size, 1, 1)
-            start = self._encode(mixture * gain[: len(mixture), 0]).expand(size, -1, -1, -1)
+            start = self.latents.of_mixture(mixture * gain[: len(mixture), 0])
+            start = start.expand(size, -1, -1, -1)
         if audio:
             share = len(audio) / n_src  # of the mixture's power
             gain = share**0.5 * level_gain(torch.stack(list(audio.values())).sum(0)[:, None])
         latents = torch.zeros(size, n_src, self.prior.latent_dim, frames, device=device)
         for k, value in given.items():
-            latents[:, k] = self._encode(audio[k] * gain[:, 0])[:, k] if k in audio else value
+            audible = k in audio
+            latents[:, k] = self.latents.of_stem(audio[k] * gain[:, 0], k) if audible else value
         mask = [k not in given or k in spans for k in range(n_src)]
         mask = torch.tensor(mask, device=device)
         return Plan(samples, frames, size, audio, latents, mask, spans, start, strength, gain)
@@ -145,11 +155,12 @@ class Generator:
         have the next seeds.
         """
         check_positive(steps=steps)
-        channels, frames = self.prior.mean.numel(), plan.frames
+        channels, frames = plan.latents[0, ..., 0].numel(), plan.frames
         seeds = [generator_for(seed + i, _STREAM).initial_seed() for i in range(plan.batch)]
         noise = torch.cat([iadb.frame_noise(channels, 0, frames, seed) for seed in seeds])
-        noise = noise.unflatten(1, plan.latents.shape[1:3]).to(self.prior.mean)
-        inside, rate = torch.ones(len(plan.mask), frames, dtype=torch.bool), self.codec.frame_rate
+        noise = noise.unflatten(1, plan.latents.shape[1:3]).to(self.prior.means)
+        inside = torch.ones(len(plan.mask), frames, dtype=torch.bool)
+        rate = self.sample_rate / self.latents.hop
         for k, (first, last) in plan.spans.items():
             inside[k, : math.floor(first * rate)] = False
             inside[k, math.ceil(last * rate) :] = False
@@ -172,67 +183,30 @@ class Generator:
             kept as audio are returned unchanged, but for the parts to in-paint, with short fades.
         """
         wanted = [k for k in range(len(self.sources)) if k not in plan.audio or k in plan.spans]
-        chunks = self._chunks(plan, z, wanted, self.steps if steps is None else steps, seed)
-        pieces = crossfade(chunks, OVERLAP_SECONDS * self.codec.sample_rate)
+        hop = self.latents.hop
+        length, overlap = (s * self.sample_rate // hop for s in (CHUNK_SECONDS, OVERLAP_SECONDS))
+
+        def chunks() -> Iterator[Tensor]:
+            for first in chunk_starts(plan.frames, length, overlap):
+                part = z[..., first : first + length]
+                size = min(plan.samples - first * hop, part.shape[-1] * hop)
+                yield self.latents.sound(part, wanted, size, first, steps, seed).cpu()
+
         stems = torch.empty(plan.batch, len(self.sources), plan.samples)
-        stems[:, wanted] = torch.cat(list(pieces), dim=-1) / plan.gain.cpu()
+        with torch.no_grad():
+            heard = torch.cat(list(crossfade(chunks(), overlap * hop)), dim=-1)
+        stems[:, wanted] = heard / plan.gain.cpu()
         for k, wav in plan.audio.items():
             span = plan.spans.get(k, (0.0, 0.0))
-            stems[:, k] = put_into(wav.cpu(), stems[:, k], span, self.codec.sample_rate)
+            stems[:, k] = put_into(wav.cpu(), stems[:, k], span, self.sample_rate)
         return stems
-
-    @torch.no_grad()
-    def _chunks(
-        self, plan: Plan, z: Tensor, wanted: list[int], steps: int, seed: int
-    ) -> Iterator[Tensor]:
-        """Renders overlapping chunks `(batch, wanted, time)`."""
-        codec, hop = self.codec, self.codec.hop
-        length, overlap = (s * codec.sample_rate // hop for s in (CHUNK_SECONDS, OVERLAP_SECONDS))
-        for first in chunk_starts(plan.frames, length, overlap):
-            part = z[..., first : first + length]
-            frames = part.shape[-1]
-            noise = [
-                iadb.frame_noise(codec.channels, first, frames, seed + i) for i in range(len(z))
-            ]
-            part = part.to(self.prior.mean)
-            components = self.decomposition.render(part, torch.cat(noise).to(part), steps)
-            balanced, scale = self.balance(components.float())
-            size = min(plan.samples - first * hop, frames * hop)
-            wav = scale * codec.decode(balanced[:, wanted].flatten(0, 1), size)
-            yield wav[:, 0].unflatten(0, (len(z), -1)).cpu()
-
-    def balance(self, components: Tensor) -> tuple[Tensor, float]:
-        """Brings rendered components to their levels in the mixture that they compose.
-
-        Under the composition `mean`, for example, each component has the power of the mixture. In
-        latents with powers, each component gets its share of the mixture's power in each channel,
-        times `render_gain`. Otherwise the waveforms are scaled, as if the decoder were linear.
-
-        Returns:
-            Latents shaped like `components`, and a factor for the decoded waveforms.
-        """
-        codec, compose = self.codec, self.decomposition.compose
-        if not codec.has_power:
-            n_src = components.shape[1]
-            return components, float(compose(torch.ones(1, n_src, 1, 1))) / n_src
-        power = codec.to_power(components)
-        total = codec.to_power(compose(components))
-        if self.render_gain is not None:
-            total = total * total.new_tensor(self.render_gain)[:, None]
-        share = power / power.sum(1, keepdim=True).clamp(min=1e-20)
-        return codec.from_power(share * total[:, None]), 1.0
-
-    def _encode(self, wav: Tensor) -> Tensor:
-        """Component latents of `(batch, time)` at the training level."""
-        latents = self.codec.encode(wav[:, None]).to(self.prior.mean.dtype)
-        return self.decomposition.encode(latents).float()
 
     def _shaped(self, name: str, value: Tensor, samples: int, frames: int | None) -> Tensor:
         """Checks the shape of audio, or of latents if `frames` allows them.
 
         Returns `(batch, samples)` or `(batch, latent_dim, frames)`; the length tells which.
         """
-        value = value.to(self.prior.mean.device, torch.float32)
+        value = value.to(self.device, torch.float32)
         found = value.shape[-1] if value.ndim else 0
         if found == samples:
             if value.ndim == 3 and value.shape[1] == 1:
@@ -244,7 +218,7 @@ class Generator:
             if value.ndim == 3 and value.shape[1] == self.prior.latent_dim:
                 return value
         else:
-            rate = self.codec.sample_rate
+            rate = self.sample_rate
             latent = "" if frames is None else f" (or {frames} latent frames)"
             raise UserError(
                 f"{name} has {found} samples, {found / rate:g} s at {rate} Hz, but "
@@ -255,6 +229,108 @@ class Generator:
             f"{name} has the shape {tuple(value.shape)}: give mono audio (time), (batch, time) or "
             f"(batch, 1, time), or latents (batch, {self.prior.latent_dim}, frames)."
         )
+
+
+class GenerativeModel(SeparatorModel):
+    """A separator that also generates, by a prior of its component latents.
+
+    Attributes:
+        decomposition: Its encoder and denoiser.
+        renderer: The autoencoder whose latents the prior draws, or None for those of the
+            decomposition.
+        prior: The prior, or None.
+        codec: Codec of the decomposition.
+        steps: Default number of the denoiser's steps.
+        seed: Default seed.
+        render_gain: See `MixtureLatents`.
+    """
+
+    decomposition: Decomposition
+    renderer: Renderer | None
+    prior: MaskingPrior | None
+    codec: Codec
+    steps: int
+    seed: int
+    render_gain: Sequence[float] | None
+    _args: dict[str, Any]
+
+    def add_renderer(self, **options: Any) -> None:
+        """Adds an untrained renderer with the arguments of `asteroid_ucr.renderer.Renderer`."""
+        self.renderer = Renderer(self.n_src, **options).to(self.device)
+        self._args["renderer"] = options
+
+    def add_prior(self, **options: Any) -> None:
+        """Adds an untrained prior with the arguments of `asteroid_ucr.prior.MaskingPrior`."""
+        sizes = {"n_src": self.n_src, "latent_dim": self.latents.latent_dim}
+        self.prior = MaskingPrior(**{**sizes, **options}).to(self.device)
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+        self._args["prior"] = plain
+
+    def remove_prior(self) -> None:
+        """Removes the prior, if there is one."""
+        self.prior = None
+        self._args.pop("prior", None)
+
+    @property
+    def latents(self) -> Latents:
+        """The component latents that a prior of this model draws."""
+        if self.renderer is not None:
+            return StemLatents(self.renderer, self)
+        dim = self._args["latent_dim"]
+        return MixtureLatents(self.decomposition, self.codec, dim, self.steps, self.render_gain)
+
+    @property
+    def generator(self) -> Generator:
+        """The three steps of `generate`; raises a `UserError` if the model has no prior."""
+        if self.prior is None:
+            raise UserError(
+                "This model has no prior, so it cannot generate: use a model that was trained with "
+                "one (stage 4 of the recipe)."
+            )
+        return Generator(self.latents, self.prior, self.sources)
+
+    def generate(
+        self,
+        seconds: float = 10.0,
+        keep: Mapping[str, Tensor] | None = None,
+        *,
+        mixture: Tensor | None = None,
+        strength: float | None = None,
+        steps: int = STEPS,
+        render_steps: int | None = None,
+        seed: int | None = None,
+        batch: int | None = None,
+        inpaint: Mapping[str, tuple[float, float]] | None = None,
+    ) -> Tensor:
+        """Generates sources with the prior: from noise, as accompaniment, variation or in-painting.
+
+        Args:
+            seconds: Length in seconds.
+            keep: Given sources by name, each of the requested length: mono audio at `sample_rate`,
+                `(time,)`, `(batch, time)` or `(batch, 1, time)`; or component latents of the
+                prior's kind (`latents`), `(latent_dim, frames)` or `(batch, latent_dim, frames)`.
+            mixture: Audio to vary, of the requested length.
+            strength: Strength of the variation, above 0 (no change) and below 1 (nothing left of
+                the mixture): its latents are blended with noise at α = 1 − strength.
+            steps: Steps of the prior's sampler.
+            render_steps: Steps of the denoiser's sampler; None takes the model's `steps`. Models
+                with a renderer have no such sampler.
+            seed: Seed of the noise; None takes the model's. Item i of the batch equals the result
+                of `seed + i` alone.
+            batch: Number of items; None takes that of the given sources, or 1.
+            inpaint: First and last second of what is made anew in sources that are kept as audio.
+
+        Returns:
+            `(batch, n_src, time)` on the CPU, in the order of `sources`. Sources kept as audio are
+            returned unchanged, except where they are in-painted, and the others have their level;
+            without audio, the level is that of the training.
+
+        Raises:
+            UserError: If the model has no prior, or an argument is not valid.
+        """
+        generator, seed = self.generator, self.seed if seed is None else seed
+        plan = generator.plan(seconds, keep, mixture, strength, batch, inpaint)
+        return generator.render(plan, generator.sample(plan, steps, seed), render_steps, seed)
 
 
 def put_into(kept: Tensor, new: Tensor, span: tuple[float, float], sample_rate: int) -> Tensor:

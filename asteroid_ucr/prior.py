@@ -8,65 +8,100 @@ network predicts them from the others. Thus one network generates all components
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from asteroid_ucr import iadb
-from asteroid_ucr.networks import UNet1d
+from asteroid_ucr.networks import FrameNorm, UNet1d
 
 
-def mask_law(n_src: int, all_masked: float = 0.5) -> tuple[Tensor, Tensor]:
-    """All masks that training draws, and the probability of each.
+def mask_law(
+    n_src: int, all_masked: float = 0.5, all_present: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All cases that training draws, and the probability of each.
 
     Args:
         n_src: Number of components.
-        all_masked: Probability that all components are masked. The other non-empty masks have equal
-            probabilities; with one component there are none, and this probability is 1.
+        all_masked: Probability that all components that are present are masked. The other non-empty
+            masks have equal probabilities; with one component there are none, and this
+            probability is 1.
+        all_present: Probability that all components are present. Otherwise two or more of them are,
+            all such sets with equal probabilities; with one or two components there are none, and
+            this probability is 1.
 
     Returns:
-        Masks `(2 ** n_src − 1, n_src)`, True where masked, of which the last one masks all, and
-        their probabilities `(2 ** n_src − 1,)`, float64.
+        For each case, which components are present, `(cases, n_src)`, which of these are masked,
+        `(cases, n_src)`, and the probability, `(cases,)`, float64.
 
     Raises:
-        ValueError: If `all_masked` is not a probability, or there are no components.
+        ValueError: If an argument is not a probability, or there are no components.
     """
-    if not 0 <= all_masked <= 1 or n_src < 1:
-        raise ValueError(f"all_masked {all_masked} must lie in [0, 1], and n_src {n_src} above 0.")
-    numbers = torch.arange(1, 2**n_src)
-    masks = (numbers[:, None] >> torch.arange(n_src)) & 1 == 1
-    others = len(masks) - 1
-    rest = (1 - all_masked) / others if others else 0.0
-    probabilities = torch.full((len(masks),), rest, dtype=torch.float64)
-    probabilities[-1] = all_masked if others else 1.0
-    return masks, probabilities
+    if not (0 <= all_masked <= 1 and 0 <= all_present <= 1 and n_src >= 1):
+        raise ValueError(
+            f"all_masked {all_masked} and all_present {all_present} must lie in [0, 1], and n_src "
+            f"{n_src} above 0."
+        )
+    parts = [set(part) for size in range(2, n_src) for part in combinations(range(n_src), size)]
+    chances = [1 - all_present] * len(parts) + [all_present if parts else 1.0]
+    parts.append(set(range(n_src)))
+    present, masked, probabilities = [], [], []
+    for part, chance in zip(parts, chances, strict=True):
+        masks = [set(m) for size in range(1, len(part)) for m in combinations(part, size)]
+        each = (1 - all_masked) / max(len(masks), 1)
+        laws = [each] * len(masks) + [all_masked if masks else 1.0]
+        among = max(len(parts) - 1, 1) if part != parts[-1] else 1
+        for mask, law in zip([*masks, part], laws, strict=True):
+            present.append([k in part for k in range(n_src)])
+            masked.append([k in mask for k in range(n_src)])
+            probabilities.append(chance / among * law)
+    return (
+        torch.tensor(present),
+        torch.tensor(masked),
+        torch.tensor(probabilities, dtype=torch.float64),
+    )
 
 
 def draw_masks(
-    batch: int, n_src: int, all_masked: float, generator: torch.Generator | None = None
+    batch: int,
+    n_src: int,
+    all_masked: float,
+    all_present: float = 1.0,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Independent masks `(batch, n_src)` from `mask_law`, True where masked."""
-    masks, probabilities = mask_law(n_src, all_masked)
-    return masks[torch.multinomial(probabilities, batch, replacement=True, generator=generator)]
+    """Independent cases of `mask_law`, `(batch, 2, n_src)`: what is present, what is masked."""
+    present, masked, probabilities = mask_law(n_src, all_masked, all_present)
+    drawn = torch.multinomial(probabilities, batch, replacement=True, generator=generator)
+    return torch.stack([present[drawn], masked[drawn]], dim=1)
 
 
 class MaskingPrior(nn.Module):
     """A diffusion model of stacked component latents, conditioned on those that are not masked.
 
-    Inputs and outputs are component latents `(batch, n_src, latent_dim, frames)` as the semantic
-    encoder gives them. Internally they are standardised per component and channel, because the
-    noise of the diffusion has unit variance. The input of the network is the stack of all
-    components, and its condition is the mask, constant over time.
+    Inputs and outputs are component latents `(batch, n_src, latent_dim, frames)`. Internally they
+    are standardised per component and channel, because the noise of the diffusion has unit
+    variance. The network sees the stack of all components that it was trained on, and is told which
+    of them are present and which are masked. It predicts, for each masked component,
+
+        v = ((1 − α)·x − α·ε) / √(α² + (1 − α)²),
+
+    the velocity of Salimans & Ho 2022 for blends of this kind. It has unit variance at each α, so
+    that errors count alike whether the blend is nearly noise or nearly clean, and the estimate of x
+    follows from it and from the blend.
 
     Args:
-        n_src: Number of components.
+        n_src: Number of components of the stack.
         latent_dim: Channels of each component latent.
         widths: Channels of the U-Net's levels; the defaults are the reference's (Bindi & Esling
             2024), with 7.8 million parameters for two univariate components.
         kernel_sizes: Kernel sizes of the levels, odd.
         frames: Length of the crops in training, and of the windows in use.
         embedding_dim: Size of the embedding of α.
+        subsets: Whether it is trained with some of the components absent.
+        slots: For each component of the latents, its place in the stack; None for all in order.
+            The others are absent.
     """
 
     def __init__(
@@ -77,34 +112,44 @@ class MaskingPrior(nn.Module):
         kernel_sizes: Sequence[int] = (3, 3, 3, 3),
         frames: int = 512,
         embedding_dim: int = 64,
+        subsets: bool = False,
+        slots: Sequence[int] | None = None,
     ):
         super().__init__()
-        self.n_src, self.latent_dim, self.frames = n_src, latent_dim, frames
+        self.latent_dim, self.frames, self.subsets = latent_dim, frames, subsets
+        self.slots = list(range(n_src) if slots is None else slots)
         channels, width = n_src * latent_dim, widths[0]
-        # The U-Net normalises its last layer over time. With one or two channels it could not
-        # represent the level of a component, so it has more channels, between two linear maps.
+        # With one or two channels the U-Net's norms could not represent the level of a component,
+        # so it has more channels, between two linear maps.
         self.lift = nn.Conv1d(channels, width, 1)
-        self.network = UNet1d(width, n_src, widths, kernel_sizes, embedding_dim)
+        self.network = UNet1d(width, 2 * n_src, widths, kernel_sizes, embedding_dim, norm=FrameNorm)
         self.lower = nn.Conv1d(width, channels, 1)
-        self.register_buffer("mean", torch.zeros(n_src, latent_dim, 1))
-        self.register_buffer("std", torch.ones(n_src, latent_dim, 1))
+        self.register_buffer("means", torch.zeros(n_src, latent_dim, 1))
+        self.register_buffer("stds", torch.ones(n_src, latent_dim, 1))
+
+    @property
+    def n_src(self) -> int:
+        """Number of components of the latents."""
+        return len(self.slots)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each channel of the latents, `(n_src, latent_dim, 1)`."""
+        return self.means[self.slots]
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each channel, `(n_src, latent_dim, 1)`."""
+        return self.stds[self.slots]
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Sets the mean and standard deviation, both `(n_src * latent_dim,)`."""
-        self.mean.copy_(mean.reshape(self.mean.shape))
-        self.std.copy_(std.clamp(min=1e-5).reshape(self.std.shape))
+        self.means.copy_(mean.reshape(self.means.shape))
+        self.stds.copy_(std.clamp(min=1e-5).reshape(self.stds.shape))
 
-    @torch.no_grad()
-    def reorder(self, order: Sequence[int]) -> None:
-        """Reorders the components in the weights: component k becomes what was `order[k]`."""
-        order = list(order)
-        channels = torch.arange(self.mean.numel()).reshape(self.n_src, -1)[order].flatten()
-        self.lift.weight.copy_(self.lift.weight[:, channels])
-        self.lower.weight.copy_(self.lower.weight[channels])
-        self.lower.bias.copy_(self.lower.bias[channels])
-        self.mean.copy_(self.mean[order])
-        self.std.copy_(self.std[order])
-        self.network.permute_condition(order)
+    def pick(self, components: Sequence[int]) -> None:
+        """Keeps only these components, in this order; the others are absent from now on."""
+        self.slots = [self.slots[k] for k in components]
 
     def standardise(self, z: Tensor) -> Tensor:
         """Component latents, with zero mean and unit variance."""
@@ -114,7 +159,9 @@ class MaskingPrior(nn.Module):
         """Inverse of `standardise`."""
         return standardised * self.std + self.mean
 
-    def forward(self, x: Tensor, alpha: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, alpha: Tensor, mask: Tensor, present: Tensor | None = None
+    ) -> Tensor:
         """Predicts the masked components.
 
         Args:
@@ -122,28 +169,53 @@ class MaskingPrior(nn.Module):
                 blends with noise of the masked ones.
             alpha: `(batch,)` in [0, 1], for the masked components.
             mask: `(batch, n_src)`, True where masked.
+            present: `(batch, n_src)`, False for components to leave out; None for none of them.
 
         Returns:
-            Latents shaped like `x`, whose values for kept components have no meaning.
+            Estimates shaped like `x`, whose values for kept components have no meaning.
         """
-        condition = repeat(mask.to(x.dtype), "b n -> b n t", t=x.shape[-1])
-        hidden = self.lift(rearrange(x, "b n d t -> b (n d) t"))
-        hidden = self.lower(self.network(hidden, alpha, condition))
-        return rearrange(hidden, "b (n d) t -> b n d t", n=self.n_src)
+        weight = alpha[:, None, None, None]
+        power = weight.square() + (1 - weight).square()
+        velocity = self._velocity(x, alpha, mask, present)
+        return (weight * x + (1 - weight) * power.sqrt() * velocity) / power
 
-    def loss(self, z: Tensor, noise: Tensor, alpha: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error over all masked components of the batch, a scalar.
+    def _velocity(
+        self, x: Tensor, alpha: Tensor, mask: Tensor, present: Tensor | None = None
+    ) -> Tensor:
+        """The network's output v, shaped like `x`; arguments as for `forward`."""
+        present = torch.ones_like(mask) if present is None else present
+        stack = x.new_zeros(len(x), len(self.means), *x.shape[2:])
+        stack[:, self.slots] = x * present[:, :, None, None]
+        flags = x.new_zeros(len(x), 2, len(self.means))
+        flags[:, :, self.slots] = torch.stack([present, mask & present], dim=1).to(x.dtype)
+        condition = repeat(flags, "b two n -> b (two n) t", t=x.shape[-1])
+        hidden = self.lift(rearrange(stack, "b n d t -> b (n d) t"))
+        hidden = self.lower(self.network(hidden, alpha, condition))
+        return rearrange(hidden, "b (n d) t -> b n d t", d=self.latent_dim)[:, self.slots]
+
+    def loss(
+        self,
+        z: Tensor,
+        noise: Tensor,
+        alpha: Tensor,
+        mask: Tensor,
+        present: Tensor | None = None,
+    ) -> Tensor:
+        """Mean squared error of v over all masked components of the batch, a scalar.
 
         Args:
             z: Component latents, `(batch, n_src, latent_dim, frames)`.
             noise: Standard normal noise of the same shape.
             alpha: `(batch,)` in [0, 1].
             mask: `(batch, n_src)`, True where masked; at least one component.
+            present: `(batch, n_src)`, False for components to leave out; None for none of them.
         """
-        x = self.standardise(z)
+        x, weight = self.standardise(z), alpha[:, None, None, None]
         masked = mask[:, :, None, None]
-        output = self(torch.where(masked, iadb.blend(x, noise, alpha), x), alpha, mask)
-        error = output - x
+        blended = torch.where(masked, iadb.blend(x, noise, alpha), x)
+        velocity = (1 - weight) * x - weight * noise
+        velocity = velocity / (weight.square() + (1 - weight).square()).sqrt()
+        error = self._velocity(blended, alpha, mask, present) - velocity
         return error.square()[masked.expand_as(error)].mean()
 
     def sample(

@@ -319,6 +319,18 @@ def _models_to_compare(
 
 
 @command(RUN, RESUME)
+def train_renderer(config: RecipeConfig, exp_dir: Path, resume: str) -> None:
+    """Train the renderer of an experiment's best model, on solos and estimates.
+
+    Its latents hold the pitch of a source, and the prior draws them. It is stored in
+    `best_model.pth`.
+    """
+    from asteroid_ucr.training.renderer import train_renderer as run
+
+    print(f"wrote {run(config, exp_dir, resume)}")
+
+
+@command(RUN, RESUME)
 def train_prior(config: RecipeConfig, exp_dir: Path, resume: str) -> None:
     """Train the masking prior over the component latents of an experiment's best model.
 

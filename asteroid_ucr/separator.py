@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,21 +12,19 @@ from asteroid.models import register_model
 from torch import Tensor
 
 from asteroid_ucr import iadb
-from asteroid_ucr.base import SeparatorModel
 from asteroid_ucr.codecs import Codec, build_codec
 from asteroid_ucr.composition import build_composition
 from asteroid_ucr.decomposition import Decomposition
-from asteroid_ucr.generator import STEPS, Generator
+from asteroid_ucr.generator import GenerativeModel
 from asteroid_ucr.masking import apply_masks, downmix, wiener_masks
 from asteroid_ucr.networks import SemanticEncoder, build_denoiser
-from asteroid_ucr.prior import MaskingPrior
 from asteroid_ucr.utils.audio import level_gain, resample, without_offset
 from asteroid_ucr.utils.errors import UserError, check_positive
 
 REFINEMENTS = ("wiener", "none")
 
 
-class UCRSeparator(SeparatorModel):
+class UCRSeparator(GenerativeModel):
     """Separates a mixture by unsupervised composable representations (Bindi & Esling 2024).
 
     An `asteroid.models.BaseModel`: `forward` maps waveforms to waveforms, and `serialize`,
@@ -54,6 +52,8 @@ class UCRSeparator(SeparatorModel):
         seed: Default seed of the sampler's noise.
         refine: Use of the rendered components: "wiener" makes them soft masks on the mixture,
             "none" decodes them.
+        renderer: Arguments of `asteroid_ucr.renderer.Renderer`, whose latents the prior draws; None
+            for a prior of the decomposition's component latents, as in the paper.
         prior: Arguments of `asteroid_ucr.prior.MaskingPrior`; None for a model without a prior.
         render_gain: Factor for the power of generated components, for each channel of a codec with
             powers; see `asteroid_ucr.training.prior`.
@@ -81,6 +81,7 @@ class UCRSeparator(SeparatorModel):
         alpha_start: float = 0.0,
         seed: int = 0,
         refine: str = "wiener",
+        renderer: dict[str, Any] | None = None,
         prior: dict[str, Any] | None = None,
         render_gain: Sequence[float] | None = None,
         sample_rate: float | None = None,
@@ -121,15 +122,11 @@ class UCRSeparator(SeparatorModel):
             "composition": composition,
             "sample_rate": built.sample_rate,
         }
-        self.prior: MaskingPrior | None = None
+        self.renderer = self.prior = None
+        if renderer is not None:
+            self.add_renderer(**renderer)
         if prior is not None:
             self.add_prior(**prior)
-
-    def add_prior(self, **options: Any) -> None:
-        """Adds an untrained prior with the arguments of `asteroid_ucr.prior.MaskingPrior`."""
-        self.prior = MaskingPrior(self.n_src, self._args["latent_dim"], **options).to(self.device)
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
-        self._args["prior"] = plain
 
     @property
     def codec(self) -> Codec:
@@ -301,61 +298,6 @@ class UCRSeparator(SeparatorModel):
         mixture = None if mixture is None else mixture.to(noise)
         return self.decomposition.render(z.to(noise), noise, steps, mixture, alpha_start).float()
 
-    # -- generation -------------------------------------------------------------------------------
-
-    @property
-    def generator(self) -> Generator:
-        """The three steps of `generate`; raises a `UserError` if the model has no prior."""
-        if self.prior is None:
-            raise UserError(
-                "This model has no prior, so it cannot generate: use a model that was trained with "
-                "one (stage 4 of the recipe)."
-            )
-        parts = (self.decomposition, self.prior, self.codec, self.sources)
-        return Generator(*parts, self.steps, self.render_gain)
-
-    def generate(
-        self,
-        seconds: float = 10.0,
-        keep: Mapping[str, Tensor] | None = None,
-        *,
-        mixture: Tensor | None = None,
-        strength: float | None = None,
-        steps: int = STEPS,
-        render_steps: int | None = None,
-        seed: int | None = None,
-        batch: int | None = None,
-        inpaint: Mapping[str, tuple[float, float]] | None = None,
-    ) -> Tensor:
-        """Generates sources with the prior: from noise, as accompaniment, variation or in-painting.
-
-        Args:
-            seconds: Length in seconds.
-            keep: Given sources by name, each of the requested length: mono audio at `sample_rate`,
-                `(time,)`, `(batch, time)` or `(batch, 1, time)`; or component latents from
-                `encode`, `(latent_dim, frames)` or `(batch, latent_dim, frames)`.
-            mixture: Audio to vary, of the requested length.
-            strength: Strength of the variation, above 0 (no change) and below 1 (nothing left of
-                the mixture): its latents are blended with noise at α = 1 − strength.
-            steps: Steps of the prior's sampler.
-            render_steps: Steps of the denoiser's sampler; None takes the model's `steps`.
-            seed: Seed of the noise; None takes the model's. Item i of the batch equals the result
-                of `seed + i` alone.
-            batch: Number of items; None takes that of the given sources, or 1.
-            inpaint: First and last second of what is made anew in sources that are kept as audio.
-
-        Returns:
-            `(batch, n_src, time)` on the CPU, in the order of `sources`. Sources kept as audio are
-            returned unchanged, except where they are in-painted, and the others have their level;
-            without audio, the level is that of the training.
-
-        Raises:
-            UserError: If the model has no prior, or an argument is not valid.
-        """
-        generator, seed = self.generator, self.seed if seed is None else seed
-        plan = generator.plan(seconds, keep, mixture, strength, batch, inpaint)
-        return generator.render(plan, generator.sample(plan, steps, seed), render_steps, seed)
-
     # -- sources and settings ---------------------------------------------------------------------
 
     def assign(self, order: Sequence[int]) -> None:
@@ -368,15 +310,13 @@ class UCRSeparator(SeparatorModel):
         """
         if sorted(order) != list(range(self.n_src)):
             raise ValueError(f"{list(order)} is not a permutation of {self.n_src} outputs.")
-        self.decomposition.encoder.pick(order)
-        if self.prior is not None:
-            self.prior.reorder(order)
+        self._pick(order)
 
     def select(self, sources: Sequence[str]) -> UCRSeparator:
         """A separator of some of the sources, in this order, for mixtures that contain only these.
 
-        It has the encoders of these sources and the shared denoiser. The prior, which knows all
-        sources in their order, is left out unless these are all of them in that order.
+        It has the encoders of these sources and the shared networks. The prior is told that the
+        other sources are absent; one that was trained without absent sources is left out.
 
         Raises:
             UserError: If a source does not exist.
@@ -387,12 +327,21 @@ class UCRSeparator(SeparatorModel):
                 f"{', '.join(self.sources)}."
             )
         chosen = copy.deepcopy(self)
-        chosen.decomposition.encoder.pick([self.sources.index(name) for name in sources])
-        if list(sources) != self.sources:
-            chosen.prior = None
-            chosen._args.pop("prior", None)
+        if self.prior and not self.prior.subsets and set(sources) != set(self.sources):
+            chosen.remove_prior()
+        chosen._pick([self.sources.index(name) for name in sources])
         chosen.sources = list(sources)
         return chosen
+
+    def _pick(self, components: Sequence[int]) -> None:
+        """Keeps only these components, in this order."""
+        self.decomposition.encoder.pick(components)
+        if self.renderer is not None:
+            self.renderer.pick(components)
+        if self.prior is not None:
+            self.prior.pick(components)
+            places = {"n_src": len(self.prior.means), "slots": self.prior.slots}
+            self._args["prior"] = {**self._args["prior"], **places}
 
     def get_model_args(self) -> dict[str, Any]:
         """Constructor arguments, as plain values."""

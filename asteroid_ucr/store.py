@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # importing Asteroid registers our separator, which imports t
 
 CHECKPOINT, WEIGHTS, CONFIG = "best_model.pth", "model.safetensors", "config.json"
 HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
-TOWERS = "decomposition.encoder.towers."
+TOWERS = {"encoder": "decomposition.encoder.towers.", "sound": "renderer.encoders."}
 _ASTEROID = "pytorch_model.bin"  # a checkpoint, as Asteroid's models on the hub have it
 
 
@@ -56,8 +56,9 @@ def bundled_card(conf: Mapping[str, Any]) -> str | None:
 def write_bundle(models: Mapping[str, BaseModel], path: str | Path) -> None:
     """Writes several models into one file, in half precision, storing shared weights only once.
 
-    The encoder of each source, each prior, and all other weights are parts of the file. A second
-    file, with the ending .json, lists the parts and the constructor arguments of each model.
+    The encoders of each source, the renderer, the prior and all other weights are parts of the
+    file. A second file, with the ending .json, lists the parts and the constructor arguments of
+    each model.
 
     Args:
         models: Decomposition models by name.
@@ -71,8 +72,13 @@ def write_bundle(models: Mapping[str, BaseModel], path: str | Path) -> None:
     for name, model in models.items():
         conf, parts = model.serialize(), {}
         state = {key: _halved(key, value) for key, value in conf.pop("state_dict").items()}
-        towers = {f"{TOWERS}{k}.": f"encoder.{source}" for k, source in enumerate(model.sources)}
-        for prefix, label in {**towers, "prior.": f"prior.{name}", "": "decomposition"}.items():
+        towers = {
+            f"{place}{k}.": f"{label}.{source}"
+            for label, place in TOWERS.items()
+            for k, source in enumerate(model.sources)
+        }
+        shared = {"renderer.": "renderer", "prior.": "prior", "": "decomposition"}
+        for prefix, label in {**towers, **shared}.items():
             chosen = [key for key in state if key.startswith(prefix)]
             part = {key.removeprefix(prefix): state.pop(key) for key in chosen}
             while part and not _same(stored.setdefault(label, part), part):

@@ -97,7 +97,7 @@ def test_assigning_components_reorders_what_is_generated(monkeypatch):
 
 def test_a_variation_starts_between_mixture_and_noise(model, monkeypatch):
     """With a network that leaves all as it is, what comes out is what sampling started from."""
-    monkeypatch.setattr(model.prior, "forward", lambda x, alpha, mask: x)
+    monkeypatch.setattr(model.prior, "forward", lambda x, alpha, mask, present=None: x)
     mixture = noise(seconds=0.8)
     z = model.encode(mixture).detach()
     mean, std = model.prior.mean, model.prior.std
@@ -150,7 +150,7 @@ def test_long_files_are_rendered_in_chunks(model, monkeypatch):
 def test_stems_have_their_share_of_the_mixture(composition):
     model = make_model(composition=composition)
     components = torch.rand(1, 2, 128, 10)
-    balanced, scale = model.generator.balance(components)
+    balanced, scale = model.latents.balance(components)
     power = model.codec.to_power(balanced).sum(1)
     mixture = model.codec.to_power(model.decomposition.compose(components))
     assert scale == 1 and torch.allclose(power, mixture, rtol=1e-3)

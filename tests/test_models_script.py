@@ -20,7 +20,9 @@ TINY = (
     "--training.validation_items 4 --model.encoder_widths [16] "
     "--model.denoiser_widths [8,16,24,32] "
     "--prior.steps 20 --prior.epoch_steps 10 --prior.warmup_steps 2 --prior.validation_items 4 "
-    "--prior.widths [16,32,32]"
+    "--prior.widths [16,32,32] --prior.versions 1 "
+    "--renderer.steps 20 --renderer.epoch_steps 10 --renderer.warmup_steps 2 "
+    "--renderer.validation_items 4 --renderer.encoder_width 16 --renderer.decoder_width 16"
 )
 
 

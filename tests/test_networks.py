@@ -109,15 +109,6 @@ def test_components_share_what_is_common():
     assert torch.allclose(together[:, 1:2], unet(x, alpha, z[:, 1:2]), atol=1e-5)
 
 
-def test_permuted_condition():
-    torch.manual_seed(0)
-    unet = UNet1d(8, 3, (16, 32), (5, 3), embedding_dim=16, heads=4).eval()
-    x, alpha, condition = torch.randn(1, 8, 20), torch.rand(1), torch.randn(1, 3, 20)
-    before = unet(x, alpha, condition)
-    unet.permute_condition([2, 0, 1])
-    assert torch.allclose(unet(x, alpha, condition[:, [2, 0, 1]]), before, atol=1e-5)
-
-
 def test_regression_vectors():
     """Weights of this seed have given these numbers since version 0.1."""
     unet = small_unet()

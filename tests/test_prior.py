@@ -23,37 +23,50 @@ def small_prior(n_src=2, latent_dim=1, **options):
 
 @pytest.mark.parametrize("n_src", [1, 2, 3, 5])
 @pytest.mark.parametrize("all_masked", [0.0, 0.3, 0.5, 1.0])
-def test_the_law_is_exact(n_src, all_masked):
-    masks, probabilities = mask_law(n_src, all_masked)
-    rows = {tuple(row) for row in masks.tolist()}
-    assert len(rows) == len(masks) == 2**n_src - 1  # every non-empty mask, once
-    assert (False,) * n_src not in rows
+@pytest.mark.parametrize("all_present", [1.0, 0.4])
+def test_the_law_is_exact(n_src, all_masked, all_present):
+    present, masked, probabilities = mask_law(n_src, all_masked, all_present)
     assert probabilities.sum() == pytest.approx(1, abs=1e-12)
-    for mask, probability in zip(masks.tolist(), probabilities.tolist(), strict=True):
-        if n_src == 1:
-            expected = 1.0
-        elif all(mask):
-            expected = all_masked
+    rows = list(zip(present.tolist(), masked.tolist(), probabilities.tolist(), strict=True))
+    assert len({(*p, *m) for p, m, _ in rows}) == len(rows)
+    subsets = 2**n_src - 2 - n_src if n_src > 2 else 0  # of two or more, but not all
+    for there, mask, probability in rows:
+        assert any(mask) and all(p or not m for p, m in zip(there, mask, strict=True))
+        count = sum(there)
+        if count == n_src:
+            chance = all_present if subsets else 1.0
         else:
-            expected = (1 - all_masked) / (2**n_src - 2)
-        assert probability == pytest.approx(expected, abs=1e-15)
+            assert count >= 2
+            chance = (1 - all_present) / subsets
+        if count == 1:
+            law = 1.0
+        elif mask == there:
+            law = all_masked
+        else:
+            law = (1 - all_masked) / (2**count - 2)
+        assert probability == pytest.approx(chance * law, abs=1e-15)
+    whole = [row for row in rows if all(row[0])]
+    assert len(whole) == 2**n_src - 1  # every non-empty mask, once
 
 
 def test_masks_are_drawn_by_the_law():
     draws = 40_000
-    masks, probabilities = mask_law(3, 0.5)
-    drawn = draw_masks(draws, 3, 0.5, torch.Generator().manual_seed(0))
-    counts = torch.stack([(drawn == mask).all(1).sum() for mask in masks]).double()
+    present, masked, probabilities = mask_law(3, 0.5, 0.7)
+    drawn = draw_masks(draws, 3, 0.5, 0.7, torch.Generator().manual_seed(0))
+    cases = torch.stack([present, masked], dim=1)
+    counts = torch.stack([(drawn == case).all((1, 2)).sum() for case in cases]).double()
     assert counts.sum() == draws
     sigma = (draws * probabilities * (1 - probabilities)).sqrt()
-    assert ((counts - draws * probabilities).abs() < 4 * sigma).all()
-    again = draw_masks(draws, 3, 0.5, torch.Generator().manual_seed(0))
+    assert ((counts - draws * probabilities).abs() < 4 * sigma + 1).all()
+    again = draw_masks(draws, 3, 0.5, 0.7, torch.Generator().manual_seed(0))
     assert torch.equal(drawn, again)
 
 
 def test_a_probability_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="all_masked"):
         mask_law(2, 1.5)
+    with pytest.raises(ValueError, match="all_present"):
+        mask_law(2, 0.5, -0.1)
 
 
 def test_reference_size():
@@ -65,20 +78,56 @@ def test_loss_by_its_formula():
     prior = small_prior(3, 2)
     z, noise, alpha = torch.randn(2, 3, 2, 32), torch.randn(2, 3, 2, 32), torch.tensor([0.2, 0.7])
     mask = torch.tensor([[True, False, True], [False, True, False]])
+    present = torch.tensor([[True, True, True], [True, True, False]])
     with torch.no_grad():
         errors = []
         for i in range(2):
-            mean, std = prior.mean, prior.std
-            x = (z[i] - mean) / std
+            a, x = alpha[i], (z[i] - prior.mean) / prior.std
             seen = x.clone()
             for n in range(3):
                 if mask[i, n]:
-                    seen[n] = alpha[i] * x[n] + (1 - alpha[i]) * noise[i, n]
-            output = prior(seen[None], alpha[i : i + 1], mask[i : i + 1])[0]
+                    seen[n] = a * x[n] + (1 - a) * noise[i, n]
+            one = slice(i, i + 1)
+            estimate = prior(seen[None], alpha[one], mask[one], present[one])[0]
             for n in range(3):
                 if mask[i, n]:
-                    errors.append((output[n] - x[n]).square().flatten())
-        assert torch.allclose(prior.loss(z, noise, alpha, mask), torch.cat(errors).mean())
+                    # The error of v is that of x, divided by how much of x the blend leaves open.
+                    unknown = (1 - a) / (a**2 + (1 - a) ** 2) ** 0.5
+                    errors.append(((estimate[n] - x[n]) / unknown).square().flatten())
+        loss = prior.loss(z, noise, alpha, mask, present)
+        assert torch.allclose(loss, torch.cat(errors).mean(), rtol=1e-4)
+
+
+@torch.no_grad()
+def test_absent_components_are_not_heard():
+    """A part of the components gives what all do if the others are declared absent."""
+    prior = small_prior(3, 2)
+    x, alpha = torch.randn(1, 3, 2, 32), torch.tensor([0.5])
+    mask, present = torch.tensor([[True, False, False]]), torch.tensor([[True, False, True]])
+    whole = prior(x, alpha, mask, present)
+    moved = x.clone()
+    moved[:, 1] += 1
+    assert torch.equal(prior(moved, alpha, mask, present)[:, [0, 2]], whole[:, [0, 2]])
+    assert not torch.allclose(prior(x, alpha, mask)[:, 0], whole[:, 0])
+    mean = prior.mean
+    prior.pick([2, 0])
+    assert prior.n_src == 2 and torch.equal(prior.mean, mean[[2, 0]])
+    part = prior(x[:, [2, 0]], alpha, mask[:, [2, 0]])
+    assert torch.equal(part, whole[:, [2, 0]])
+
+
+def test_passages_are_not_normalised():
+    """What comes out of a frame depends on its surroundings, not on statistics of the passage."""
+    prior = small_prior(frames=256).eval()
+    torch.nn.init.zeros_(prior.network.attention.out.weight)  # attention hears the whole passage
+    x, alpha = torch.randn(1, 2, 1, 256), torch.tensor([0.5])
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    louder = x.clone()
+    louder[..., 128:] *= 5
+    with torch.no_grad():
+        one, other = prior(x, alpha, mask), prior(louder, alpha, mask)
+    assert torch.equal(one[..., :64], other[..., :64])
+    assert not torch.allclose(one[..., 128:], other[..., 128:])
 
 
 def test_kept_components_do_not_enter_the_loss_but_the_prediction():
@@ -140,7 +189,7 @@ def test_reordered_components():
     noise, kept = torch.randn(2, 2, 3, 2, 70)
     mask = torch.tensor([[True, False, True], [True, True, False]])
     before = prior.sample(noise, mask, kept, steps=3)
-    prior.reorder(order)
+    prior.pick(order)
     after = prior.sample(noise[:, order], mask[:, order], kept[:, order], steps=3)
     assert torch.allclose(after, before[:, order], atol=1e-4)
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asteroid_ucr.data.cache import TrackCache
-from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import rank_and_world
 
@@ -36,7 +35,7 @@ class RandomCrops(Dataset):
 
     def __init__(
         self,
-        cache: TrackCache | ComponentCache,
+        cache: TrackCache,
         frames: int,
         seed: int = 0,
         min_rms: float = 0.0,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,8 +18,10 @@ from asteroid_ucr.data.cache import LatentMetadata, StemMetadata, TrackCache
 from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.tracks import SourceAudio, Track, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE
-from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.audio import level_gain, resample
 from asteroid_ucr.utils.errors import UserError
+
+SEMITONES = 5.0  # largest change of pitch of a version, a fourth
 
 
 def cache_metadata(
@@ -43,6 +47,7 @@ def fill(
     allow_shared_midi: bool = False,
     workers: int = 0,
     shard: tuple[int, int] = (1, 1),
+    versions: int = 1,
 ) -> list[str]:
     """Adds the missing tracks of a split to a cache, each at the training level (`level_gain`).
 
@@ -57,6 +62,8 @@ def fill(
         workers: Processes that read audio.
         shard: Which part of the tracks to add, from 1, and of how many, for processes that fill a
             cache together. The last one to end marks it as complete, unless a track cannot be read.
+        versions: How often to add each track: as it is, then named "TRACK-1" and so on, at speeds
+            that move its pitch by up to `SEMITONES`. They depend on the names alone.
 
     Returns:
         A sentence for each track that could not be read.
@@ -68,11 +75,13 @@ def fill(
     rate, hop = (MASK_RATE, MASK_HOP) if codec is None else (codec.sample_rate, codec.hop)
     tracks = load_tracks(root, split, allow_shared_midi, sources, stems=codec is None)
     part, parts = shard
-    missing = [track for track in tracks[part - 1 :: parts] if track.name not in cache]
+    wanted = [(track, number) for track in tracks[part - 1 :: parts] for number in range(versions)]
+    missing = [(track, number) for track, number in wanted if version(track, number) not in cache]
     items = _TrackAudio(missing, sources, rate, mix)
     audio = DataLoader(items, batch_size=None, num_workers=workers)
     failures = []
-    for track, item in tqdm(zip(missing, audio, strict=True), total=len(missing), desc=split):
+    named = zip((version(*one) for one in missing), audio, strict=True)
+    for name, item in tqdm(named, total=len(missing), desc=split):
         if isinstance(item, UserError):
             failures.append(str(item))
             continue
@@ -80,13 +89,29 @@ def fill(
         heard = item.references if len(item.references) else item.mixture[None]
         power = _framed(heard, hop).square().mean(-1).expand(len(sources), -1)
         signal = _scaled_stems(item) if codec is None else _latents(item, codec)
-        cache.add(track.name, signal.numpy(), power.numpy())
-    done = [track.name for track in tracks if track.name in cache]
+        cache.add(name, signal.numpy(), power.numpy())
+    names = [version(track, number) for track in tracks for number in range(versions)]
+    done = [name for name in names if name in cache]
     if failures and not done:
         raise UserError(f"No track of the split {split!r} of {root} could be read: {failures[0]}")
-    if parts == 1 or len(done) == len(tracks):
+    if parts == 1 or len(done) == len(names):
         cache.finish(done)
     return failures
+
+
+def version(track: Track, number: int) -> str:
+    """Name of a version of a track; the one with the number 0 is the track itself."""
+    return f"{track.name}-{number}" if number else track.name
+
+
+def at_speed(item: SourceAudio, name: str, sample_rate: int) -> SourceAudio:
+    """Audio at another speed, which is a function of the name, and thus at another pitch."""
+    semitones = np.random.default_rng([*name.encode()]).uniform(-SEMITONES, SEMITONES)
+    slower = round(sample_rate * 2 ** (-semitones / 12))
+    mixture, references = (
+        resample(wav, sample_rate, slower) for wav in (item.mixture, item.references)
+    )
+    return replace(item, mixture=mixture, references=references)
 
 
 def _latents(item: SourceAudio, codec: Codec) -> Tensor:
@@ -102,9 +127,15 @@ def _scaled_stems(item: SourceAudio) -> Tensor:
 
 
 class _TrackAudio(Dataset):
-    """Audio of tracks, read by workers while the codec encodes; errors are returned as values."""
+    """Audio of versions of tracks, read while the codec encodes; errors are returned as values."""
 
-    def __init__(self, tracks: list[Track], sources: Sequence[str], sample_rate: int, mix: str):
+    def __init__(
+        self,
+        tracks: list[tuple[Track, int]],
+        sources: Sequence[str],
+        sample_rate: int,
+        mix: str,
+    ):
         self.tracks, self.sources = tracks, sources
         self.sample_rate, self.mix = sample_rate, mix
 
@@ -112,12 +143,14 @@ class _TrackAudio(Dataset):
         return len(self.tracks)
 
     def __getitem__(self, index: int) -> SourceAudio | UserError:
+        track, number = self.tracks[index]
         try:
-            return read_sources(self.tracks[index], self.sources, self.sample_rate, self.mix)
+            item = read_sources(track, self.sources, self.sample_rate, self.mix)
         except UserError as error:
             return error
         except (RuntimeError, OSError, ValueError) as error:  # what readers of damaged files raise
-            return UserError(f"{self.tracks[index].folder} cannot be read: {error}")
+            return UserError(f"{track.folder} cannot be read: {error}")
+        return at_speed(item, version(track, number), self.sample_rate) if number else item
 
 
 def _framed(stems: Tensor, hop: int) -> Tensor:

@@ -15,9 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from asteroid_ucr.codecs import Codec, build_codec
-from asteroid_ucr.config import GenerationConfig, RecipeConfig, open_cache
+from asteroid_ucr.config import GenerationConfig, RecipeConfig
 from asteroid_ucr.data.clips import Clip
-from asteroid_ucr.data.components import ComponentCache
 from asteroid_ucr.evaluation.accompaniment import (
     BATCH,
     EXAMPLES,
@@ -34,6 +33,7 @@ from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.separation import open_clips
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.training.prior import FOLDER, ComponentCodec, fill_components
 from asteroid_ucr.utils.atomic import atomic_path, make_folder, write_json
 from asteroid_ucr.utils.audio import level_gain, write_audio
 from asteroid_ucr.utils.device import pick_device
@@ -60,9 +60,9 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     model = UCRSeparator.from_pretrained(exp_dir, **options)
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
-    encoded = open_cache(config, "train", codec=model.codec)
-    cache = ComponentCache(encoded, model.decomposition.encode)
-    latents = [torch.from_numpy(cache.whole(track)) for track in cache.tracks]
+    cache = fill_components(config, ComponentCodec(model), "train", exp_dir / FOLDER)
+    stacked = (torch.from_numpy(cache.whole(track)) for track in cache.tracks)
+    latents = [track.unflatten(0, (model.n_src, -1)) for track in stacked]
     train, test = (list(open_clips(config, settings, split)) for split in ("train", "test"))
     own = config.codec.options() if settings.embedding == config.codec.name else {}
     unquantised = {"bandwidth": 0.0} if settings.embedding == "encodec_24khz" else {}
@@ -108,8 +108,9 @@ def evaluate_generation(
     sounds = Sounds(embedding, settings.resamples)
     for clip in tqdm(train, "training clips", disable=None):
         sounds.add("train", clip.track, parts(clip.references * level_gain(clip.mixture), model))
-    wavs = (clip.mixture[None].to(model.device) for clip in test)
-    encoded = torch.cat([model.encode(wav).cpu() for wav in wavs])
+    wavs = (clip.mixture * level_gain(clip.mixture) for clip in test)
+    of_mixture = model.latents.of_mixture
+    encoded = torch.cat([of_mixture(wav[None].to(model.device)).cpu() for wav in wavs])
     _add_floors_and_ceilings(model, test, encoded, sounds)
     lines = pd.DataFrame(accompany(model, test, encoded, sounds, settings, folder))
     generated, each = _from_nothing(model, sounds, settings, settings.steps, "generated", folder)
@@ -127,7 +128,7 @@ def evaluate_generation(
             "test_tracks": len({clip.track for clip in test}),
             "unconditional": settings.unconditional,
             "embedding": embedding.fingerprint,
-            "codec": model.codec.name,
+            "codec": model.latents.codec.fingerprint,
         },
         "frechet": _distances(sounds, model),
         "rendering": _rendering(model, test, encoded),
@@ -150,7 +151,7 @@ def _add_floors_and_ceilings(
         stems = clip.references * level_gain(clip.mixture)
         sounds.add("test", clip.track, parts(stems, model))
         batch = torch.cat([stems.sum(0, keepdim=True), stems])[:, None].to(model.device)
-        decoded = model.codec.decode(model.codec.encode(batch), batch.shape[-1])[:, 0].cpu()
+        decoded = round_trip(model, batch)
         sounds.add("round trip", clip.track, parts(decoded[1:], model) | {"mixture": decoded[0]})
         noise = torch.randn(stems.shape, generator=generator_for(number))
         rms = stems.square().mean(-1, keepdim=True).sqrt()
@@ -163,6 +164,12 @@ def _add_floors_and_ceilings(
             sounds.add(RENDERED, clip.track, parts(stems, model))
 
 
+def round_trip(model: UCRSeparator, wavs: Tensor) -> Tensor:
+    """What the codec of the component latents makes of waveforms `(batch, 1, time)`."""
+    codec = model.latents.codec
+    return codec.decode(codec.encode(wavs), wavs.shape[-1])[:, 0].cpu()
+
+
 def _rendering(model: UCRSeparator, test: Sequence[Clip], encoded: Tensor) -> list[dict[str, Any]]:
     """How much of a stem is heard in what is rendered from its own component latent.
 
@@ -173,12 +180,15 @@ def _rendering(model: UCRSeparator, test: Sequence[Clip], encoded: Tensor) -> li
     for clip, in_mixture in zip(tqdm(test, "rendering", disable=None), encoded, strict=True):
         stems = clip.references * level_gain(clip.mixture)
         batch = stems[:, None].to(model.device)
-        alone = torch.stack([model.encode(wav)[0, k] for k, wav in enumerate(batch)])
+        alone = torch.cat([model.latents.of_stem(wav, k) for k, wav in enumerate(batch)])
         plan = model.generator.plan(clip.seconds, batch=2)
         both = torch.stack([alone.to(model.device), in_mixture.to(model.device)])
         of_stem, of_mixture = model.generator.render(plan, both)
-        round_trip = model.codec.decode(model.codec.encode(batch), batch.shape[-1])[:, 0].cpu()
-        heard = {"round trip": round_trip, "z of the stem": of_stem, "z in the mixture": of_mixture}
+        heard = {
+            "round trip": round_trip(model, batch),
+            "z of the stem": of_stem,
+            "z in the mixture": of_mixture,
+        }
         for k in np.flatnonzero(~silent(clip.references)):
             for kind, wavs in heard.items():
                 line = {name: measure(stems[k], wavs[k]) for name, measure in RENDERING.items()}
@@ -262,7 +272,7 @@ def _memorisation(
         lines = pd.DataFrame({"track": labels, "clip": found.index, "run": 0, "distance": found})
         summaries[name] = summarise(lines, "distance")._asdict()
     return {
-        "seconds": frames / model.codec.frame_rate,
+        "seconds": frames * model.latents.hop / int(model.sample_rate),
         **summaries,
         "nearer_than_any_test": int((distances["generated"] < distances["test"].min()).sum()),
     }

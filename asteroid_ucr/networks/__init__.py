@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from asteroid_ucr.networks.blocks import FrameNorm, ResidualBlock
 from asteroid_ucr.networks.semantic_encoder import SemanticEncoder
 from asteroid_ucr.networks.unet import ComponentUNet1d, UNet1d
 from asteroid_ucr.networks.unet2d import UNet2d
@@ -33,4 +34,12 @@ def build_denoiser(
     return ComponentUNet1d(channels, latent_dim, tuple(widths), tuple(kernels), embedding_dim=dim)
 
 
-__all__ = ["ComponentUNet1d", "SemanticEncoder", "UNet1d", "UNet2d", "build_denoiser"]
+__all__ = [
+    "ComponentUNet1d",
+    "FrameNorm",
+    "ResidualBlock",
+    "SemanticEncoder",
+    "UNet1d",
+    "UNet2d",
+    "build_denoiser",
+]

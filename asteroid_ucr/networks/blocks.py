@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+Norm = Callable[[int], nn.Module]
+
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group normalisation with up to 8 groups, as many as gcd(channels, 8)."""
     return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+class FrameNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each frame, `(batch, channels, frames)`.
+
+    Unlike group normalisation, it does not mix frames: what a network makes of a passage does not
+    depend on the mean and the spread of the passage.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises; the shape stays."""
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 def pad_frames(signal: Tensor, stride: int) -> Tensor:
@@ -41,7 +56,7 @@ class ResidualBlock(nn.Module):
 
     FiLM (Perez et al. 2018) reads an embedding, unless `embedding_dim` is None. A time-varying
     condition with `condition_channels` is concatenated to the input. The kernel size is odd, so
-    that the number of frames does not change.
+    that the number of frames does not change. `norm` makes a normalisation of some channels.
     """
 
     def __init__(
@@ -52,13 +67,14 @@ class ResidualBlock(nn.Module):
         embedding_dim: int | None = None,
         condition_channels: int = 0,
         conv: type[nn.Conv1d] | type[nn.Conv2d] = nn.Conv1d,
+        norm: Norm = group_norm,
     ):
         super().__init__()
         size = {"kernel_size": kernel_size, "padding": kernel_size // 2}
-        self.norm1 = group_norm(in_channels)
+        self.norm1 = norm(in_channels)
         self.conv1 = conv(in_channels + condition_channels, out_channels, **size)
         self.film = nn.Linear(embedding_dim, 2 * out_channels) if embedding_dim else None
-        self.norm2 = group_norm(out_channels)
+        self.norm2 = norm(out_channels)
         self.conv2 = conv(out_channels, out_channels, **size)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else conv(in_channels, out_channels, 1)
@@ -81,10 +97,10 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention over frames, with a residual connection."""
 
-    def __init__(self, channels: int, heads: int = 8):
+    def __init__(self, channels: int, heads: int = 8, norm: Norm = group_norm):
         super().__init__()
         self.heads = heads
-        self.norm = group_norm(channels)
+        self.norm = norm(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.out = nn.Conv1d(channels, channels, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from einops import repeat
 from torch import Tensor, nn
 
 from asteroid_ucr.networks.blocks import (
+    Norm,
     ResidualBlock,
     SelfAttention,
     TimeEmbedding,
@@ -25,7 +27,8 @@ class UNet1d(nn.Module):
     conditions the block on α, and the condition is concatenated at the level's own frame rate. The
     deepest level attends over all frames. Inputs may have any number of frames. The default widths
     and kernel sizes, from the top level down, are those of Bindi & Esling 2024. Without an
-    embedding, the network does not receive α, as in the authors' published code.
+    embedding, the network does not receive α, as in the authors' published code. `norm` makes the
+    normalisations.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class UNet1d(nn.Module):
         kernel_sizes: Sequence[int] = (5, 3, 3, 3),
         embedding_dim: int | None = 256,
         heads: int = 8,
+        norm: Norm = group_norm,
     ):
         super().__init__()
         if len(widths) != len(kernel_sizes):
@@ -46,22 +50,15 @@ class UNet1d(nn.Module):
         self.embed = TimeEmbedding(embedding_dim) if embedding_dim else None
         above = [channels, *widths[:-1]]
         levels = list(zip(above, widths, kernel_sizes, strict=True))
-        conditioning = {"embedding_dim": embedding_dim, "condition_channels": condition_channels}
+        conditioning: dict[str, Any] = {"embedding_dim": embedding_dim, "norm": norm}
+        conditioning["condition_channels"] = condition_channels
         self.down = nn.ModuleList(ResidualBlock(a, w, k, **conditioning) for a, w, k in levels)
         self.halve = nn.ModuleList(nn.Conv1d(w, w, 4, stride=2, padding=1) for w in widths)
         self.middle = ResidualBlock(widths[-1], widths[-1], 3, **conditioning)
-        self.attention = SelfAttention(widths[-1], heads)
+        self.attention = SelfAttention(widths[-1], heads, norm)
         self.up = nn.ModuleList(ResidualBlock(2 * w, a, k, **conditioning) for a, w, k in levels)
-        self.out = nn.Sequential(
-            group_norm(channels), nn.SiLU(), nn.Conv1d(channels, channels, 3, padding=1)
-        )
-
-    @torch.no_grad()
-    def permute_condition(self, order: Sequence[int]) -> None:
-        """Reorders the condition in the weights: channel k becomes what was `order[k]`."""
-        for block in [*self.down, self.middle, *self.up]:
-            weight = block.conv1.weight[:, -len(order) :]
-            weight.copy_(weight[:, list(order)])
+        last = nn.Conv1d(channels, channels, 3, padding=1)
+        self.out = nn.Sequential(norm(channels), nn.SiLU(), last)
 
     def forward(self, x: Tensor, alpha: Tensor, condition: Tensor) -> Tensor:
         """Denoises the blend x_α `(batch, channels, frames)`, with α `(batch,)` in [0, 1]."""

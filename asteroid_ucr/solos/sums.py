@@ -1,7 +1,8 @@
-"""Sums of solos: mixtures made of passages in which one instrument plays alone."""
+"""Solos as training data: passages of one instrument each, and the mixtures that they make."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,15 +28,15 @@ SILENT = 0.25  # probability that an instrument pauses: of three, two play about
 FADE = 240  # samples (10 ms) at the seams of passages
 
 
-class SoloSums(Dataset):
-    """An endless sequence of mixtures that are composed of solos of different songs.
+class RandomSolos(Dataset, ABC):
+    """An endless sequence of items that are made of solos of different songs, one of each source.
 
     Item `i` is drawn from a generator seeded with `(seed, i)`, like those of `RandomCrops`. A
     corpus has few solos of few sounds: each component is transposed, equalised and scaled at
     random, as in the training of supervised models.
 
     Args:
-        codec: Codec of the sums and their components.
+        codec: Codec of the items.
         solos: For each component, by the name of its instrument, passages from one or more folders,
             which are drawn from equally often.
         seed: Seed of the draws.
@@ -55,9 +56,13 @@ class SoloSums(Dataset):
         octaves = np.log2(np.maximum(self._hertz, LOWEST_HZ) / LOWEST_HZ)
         self._knot = octaves / octaves[-1] * (KNOTS - 1)  # of each bin
 
+    @abstractmethod
+    def encode(self, components: Tensor) -> Tensor:
+        """Makes an item of components `(n_src, samples)`."""
+
     @torch.no_grad()
     def __getitem__(self, number: int) -> Tensor:
-        """Latents `(1 + n_src, channels, frames)` of the sum and its parts; see `encode_sum`."""
+        """An item; see `encode`."""
         generator = np.random.default_rng([self.seed, number, 1])
         components = np.stack([self._component(name, generator) for name in self.solos])
         silent = generator.random(len(components)) < SILENT
@@ -65,7 +70,7 @@ class SoloSums(Dataset):
         components[silent] = 0
         components = torch.from_numpy(components)
         gain = level_gain(components.sum(0)) * 10 ** (generator.normal(0, LEVEL_DB) / 20)
-        return self.codec.encode_sum(gain * components)
+        return self.encode(gain * components)
 
     def _component(self, name: str, generator: np.random.Generator) -> np.ndarray:
         """A solo at a random pitch, with a random sound and level, `(samples,)`."""
@@ -87,6 +92,22 @@ class SoloSums(Dataset):
             corner = generator.uniform(*corners)
             decibels += most * generator.random() / (1 + (self._hertz / corner) ** 4)
         return 10 ** (decibels / 20)
+
+
+class SoloSums(RandomSolos):
+    """Mixtures of solos, and their components."""
+
+    def encode(self, components: Tensor) -> Tensor:
+        """Latents `(1 + n_src, channels, frames)` of the sum and its parts; see `encode_sum`."""
+        return self.codec.encode_sum(components)
+
+
+class SingleSolos(RandomSolos):
+    """Solos alone, at the levels that they have in a mixture."""
+
+    def encode(self, components: Tensor) -> Tensor:
+        """Latents `(n_src, channels, frames)` of each component."""
+        return self.codec.encode(components[:, None])
 
 
 def _joined(

@@ -8,7 +8,7 @@ components that the denoiser renders from the encoder's latents have to compose 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -104,7 +104,13 @@ def load_batches(
     batches, validating = crop_loaders(train, validation, settings, workers, mixtures)
     if not summed:
         return batches, validating, 0
-    sums = SoloSums(config.codec.build(), solos_of(config), settings.seed, settings.solo_frames)
+    if config.model.composition != "power_sum":
+        raise UserError(
+            f"Sums of solos add up as model.composition 'power_sum' does and "
+            f"{config.model.composition!r} does not: choose that, or training.solo_share 0."
+        )
+    found = solos_of(config.data.solos, config.data.estimates, config.data.sources)
+    sums = SoloSums(config.codec.build(), found, settings.seed, settings.solo_frames)
     count = settings.epoch_steps * settings.accumulate * summed
     solos = item_loader(sums, count, summed, workers)
     return CombinedLoader({"mixtures": batches, "solos": solos}, "min_size"), validating, summed
@@ -175,18 +181,14 @@ def load_weights(model: UCRSeparator, path: str) -> float:
     return hours_of_audio(trained.budget)
 
 
-def solos_of(config: RecipeConfig) -> dict[str, list[list[Passage]]]:
-    """Passages of the configured sources, by source and folder: solos, and estimates if any.
+def solos_of(
+    solos: str, estimates: str | None, sources: Sequence[str]
+) -> dict[str, list[list[Passage]]]:
+    """Passages of the sources, by source and folder: solos, and estimates if any.
 
     Raises:
-        UserError: If there are none, or the model's composition does not add up power.
+        UserError: If there are none.
     """
-    if config.model.composition != "power_sum":
-        raise UserError(
-            f"Sums of solos add up as model.composition 'power_sum' does and "
-            f"{config.model.composition!r} does not: choose that, or training.solo_share 0."
-        )
-    data = config.data
-    folders = [data.solos] + ([data.estimates] if data.estimates else [])
-    passages = [read_solos(folder, data.sources) for folder in folders]
-    return dict(zip(data.sources, map(list, zip(*passages, strict=True)), strict=True))
+    folders = [solos] + ([estimates] if estimates else [])
+    passages = [read_solos(folder, sources) for folder in folders]
+    return dict(zip(sources, map(list, zip(*passages, strict=True)), strict=True))

@@ -9,7 +9,7 @@
 #   2  trains a first model on these
 #   3  in rounds, finds better solos with the latest model's help, separates all mixtures by it, and
 #      trains the next model on both
-#   4  selects the models of two sources, and trains a masking prior for each
+#   4  trains a renderer and a masking prior, and selects the models of two sources
 #   5  scores them on songs of another seed, and writes them with their cards
 #
 # Options
@@ -91,14 +91,18 @@ if run 3 "rounds"; then
   done
 fi
 
-if run 4 "priors"; then
+if run 4 "renderer and prior"; then
+  whole=drums-piano-bass
+  found=(--data.solos "data/bundled_solos$rounds" --data.estimates "data/bundled_estimates$rounds")
+  [ -d "$exp/$whole" ] ||
+    ucr select "$exp/round$rounds" --sources ${whole//-/ } -o "$exp/$whole"
+  # shellcheck disable=SC2086
+  ucr train-renderer "${config[@]}" "${found[@]}" $options --exp_dir "$exp/$whole"
+  # shellcheck disable=SC2086
+  ucr train-prior "${config[@]}" $options --exp_dir "$exp/$whole"
   for model in "${models[@]}"; do
-    [ -d "$exp/$model" ] ||
-      # shellcheck disable=SC2086
-      ucr select "$exp/round$rounds" --sources ${model//-/ } -o "$exp/$model"
     # shellcheck disable=SC2086
-    ucr train-prior "${config[@]}" $options --data.sources "$(sources "$model")" \
-      --exp_dir "$exp/$model"
+    [ -d "$exp/$model" ] || ucr select "$exp/$whole" --sources ${model//-/ } -o "$exp/$model"
   done
 fi
 

@@ -20,6 +20,6 @@ for model in ${ONLY:-drums-bass drums-piano bass-piano drums-piano-bass}; do
   # The number of steps is chosen by one model.
   if [ "$model" = drums-bass ]; then curve="[5, 25, 50]"; else curve="[]"; fi
   ucr evaluate-generation --config local/bundled.yml --data.sources "[${model//-/, }]" \
-    --generation.curve "$curve" --exp_dir "$exp" "$@"
+    --prior.versions 1 --generation.curve "$curve" --exp_dir "$exp" "$@"
 done
 "$python" experiments/generation_table.py
