@@ -222,15 +222,18 @@ def info(model: str) -> None:
     """Say what a model is."""
     loaded = load_model(model, "cpu")
     arguments = loaded.get_model_args()
-    prior = arguments.get("prior")
+    parts = {part: arguments.get(part) for part in ("renderer", "prior")}
     millions = sum(p.numel() for p in loaded.parameters()) / 1e6
-    apart = ("sources", "sample_rate", "codec", "prior", "render_gain")  # in rows of their own
+    apart = ("sources", "sample_rate", "codec", *parts, "render_gain")  # in rows of their own
     rows = {
         "sources": ", ".join(loaded.sources),
         "sample rate": f"{loaded.sample_rate} Hz",
         "parameters": f"{millions:.2f} million, without the codec's",
         "codec": loaded.codec.fingerprint,
-        "prior": ", ".join(f"{k} {v}" for k, v in prior.items()) if prior else "none",
+        **{
+            k: ", ".join(f"{n} {v}" for n, v in p.items()) if p else "none"
+            for k, p in parts.items()
+        },
         **{k: v for k, v in arguments.items() if k not in apart},
     }
     width = max(map(len, rows))

@@ -13,7 +13,13 @@ from asteroid_ucr.generator import STEPS, put_into, source_number
 from asteroid_ucr.masking import downmix
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import refuse_inputs
-from asteroid_ucr.utils.audio import level_gain, read_audio, resample, write_audio
+from asteroid_ucr.utils.audio import (
+    level_gain,
+    read_audio,
+    resample,
+    without_offset,
+    write_audio,
+)
 from asteroid_ucr.utils.errors import UserError, check_positive
 from asteroid_ucr.utils.stems import MARK
 
@@ -75,8 +81,10 @@ def generate_files(
         elif whole is None:
             raise UserError(f"--keep {name} needs a --mixture: give one, or {name}=FILE.")
         else:
+            levelled = level_gain(whole) * without_offset(whole)
             with torch.no_grad():
-                kept[name] = model.encode(whole.to(model.device))[:, number]
+                found = model.latents.of_mixture(levelled[None].to(model.device))
+            kept[name] = found[:, number]
     from_files = ["=" in item for item in keep]
     if whole is not None and strength is None and all(from_files):
         raise UserError("A mixture alone has no effect: give a strength, or a source to keep.")
