@@ -148,7 +148,9 @@ class Generator:
         return Plan(samples, frames, size, audio, latents, mask, spans, start, strength, gain)
 
     @torch.no_grad()
-    def sample(self, plan: Plan, steps: int = STEPS, seed: int = 0) -> Tensor:
+    def sample(
+        self, plan: Plan, steps: int = STEPS, seed: int = 0, guidance: float = 1.0
+    ) -> Tensor:
         """Draws component latents `(batch, n_src, latent_dim, frames)` from the prior.
 
         Kept latents are returned unchanged. The first item has the seed `seed`, and the next items
@@ -172,6 +174,7 @@ class Generator:
             0.0 if plan.strength is None else 1 - plan.strength,
             None if plan.start is None else plan.start.to(noise),
             inside.to(noise.device),
+            guidance,
         )
         return torch.where(plan.mask[:, None, None], z.float(), plan.latents)
 

@@ -227,6 +227,7 @@ class MaskingPrior(nn.Module):
         alpha_start: float = 0.0,
         start: Tensor | None = None,
         inside: Tensor | None = None,
+        guidance: float = 1.0,
     ) -> Tensor:
         """Generates the masked components.
 
@@ -243,6 +244,8 @@ class MaskingPrior(nn.Module):
             start: Component latents to vary, shaped like `noise`; None generates from noise.
             inside: `(n_src, frames)`, False at the frames of masked components that are known: the
                 sampler moves from the noise straight to their values in `kept`. None is all True.
+            guidance: Weight of what the kept components change in the estimates; 1 leaves it as it
+                is, and more makes the others fit them more closely (Ho & Salimans 2022).
 
         Returns:
             Component latents, shaped like `noise`.
@@ -253,7 +256,14 @@ class MaskingPrior(nn.Module):
         clean, x = self.standardise(kept), noise
         if start is not None:
             x = iadb.blend(self.standardise(start), noise, noise.new_tensor([alpha_start]))
-        windowed = iadb.in_windows(lambda x, alpha: self(x, alpha, mask), self.frames)
+
+        def estimate(x: Tensor, alpha: Tensor) -> Tensor:
+            given = self(x, alpha, mask)
+            if guidance == 1 or mask.all():
+                return given
+            return torch.lerp(self(x, alpha, mask, present=mask), given, guidance)
+
+        windowed = iadb.in_windows(estimate, self.frames)
 
         def imposed(x: Tensor, alpha: Tensor) -> Tensor:
             estimated = windowed(torch.where(masked, x, clean), alpha)

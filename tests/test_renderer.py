@@ -16,6 +16,7 @@ from asteroid_ucr.data.datasets import load_tracks
 from asteroid_ucr.data.tracks import read_sources
 from asteroid_ucr.renderer import FOLD, Renderer
 from asteroid_ucr.solos.library import write_stems
+from asteroid_ucr.training.decomposition import load_weights
 from asteroid_ucr.training.prior import train_prior
 from asteroid_ucr.training.renderer import train_renderer
 from asteroid_ucr.utils.audio import level_gain
@@ -126,6 +127,15 @@ def test_other_precisions(model, dtype):
     copied = UCRSeparator.from_pretrained(model.serialize()).to(dtype)
     stems = copied.generate(0.5, {"drums": noise(seconds=0.5)}, steps=1)
     assert stems.isfinite().all()
+
+
+def test_another_training_may_start_from_the_separator(model, tmp_path):
+    model.save(tmp_path / "best_model.pth")
+    plain = UCRSeparator(["drums", "piano", "bass"], **SMALL)
+    load_weights(plain, str(tmp_path))
+    wav = noise(1)
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(wav), model(wav))
 
 
 @pytest.fixture(scope="module")

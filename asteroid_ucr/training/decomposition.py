@@ -154,7 +154,9 @@ def build_model(config: RecipeConfig) -> UCRSeparator:
 
 
 def load_weights(model: UCRSeparator, path: str) -> float:
-    """Takes the weights and statistics of a trained model of the same shape; its prior is left out.
+    """Takes the weights and statistics of a trained model of the same shape.
+
+    Its renderer and its prior are left out.
 
     Returns:
         Hours of audio that the model was trained on.
@@ -169,7 +171,8 @@ def load_weights(model: UCRSeparator, path: str) -> float:
             f"training.init {path} is a model of the codec {trained.codec.fingerprint}, not of "
             f"{model.codec.fingerprint}: choose that codec, or another model."
         )
-    given = {k: v for k, v in trained.state_dict().items() if not k.startswith("prior.")}
+    state, apart = trained.state_dict(), ("prior.", "renderer.")
+    given = {key: value for key, value in state.items() if not key.startswith(apart)}
     shapes = [{k: tuple(v.shape) for k, v in s.items()} for s in (given, model.state_dict())]
     if wrong := sorted(name for name, _ in shapes[0].items() ^ shapes[1].items()):
         there, here = (shape.get(wrong[0], "missing") for shape in shapes)
