@@ -183,6 +183,21 @@ def test_the_network_sees_what_is_kept_at_every_step():
 
 
 @torch.no_grad()
+def test_guidance_extrapolates_what_kept_components_change():
+    prior = small_prior(3, 2)
+    noise, kept = torch.randn(2, 1, 3, 2, 32)
+    mask = torch.tensor([[True, True, False]])
+    one, other, far = (
+        prior.standardise(prior.sample(noise, mask, kept, steps=1, guidance=g)) for g in (1, 0, 3)
+    )
+    assert not torch.allclose(one[:, :2], other[:, :2], atol=1e-3)
+    assert torch.allclose(far[:, :2], (3 * one - 2 * other)[:, :2], atol=1e-4)
+    # At 0, what is kept is not heard.
+    changed = prior.sample(noise, mask, kept + 1, steps=1, guidance=0)
+    assert torch.allclose(prior.standardise(changed)[:, :2], other[:, :2], atol=1e-5)
+
+
+@torch.no_grad()
 def test_reordered_components():
     prior, order = small_prior(3, 2), [2, 0, 1]
     prior.set_statistics(torch.randn(6), torch.rand(6) + 0.5)

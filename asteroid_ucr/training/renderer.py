@@ -55,6 +55,7 @@ def train_renderer(config: RecipeConfig, exp_dir: str | Path, resume: str = "aut
     sizes = ("latent_dim", "bands", "encoder_width", "decoder_width", "blocks")
     model.add_renderer(**{name: getattr(settings, name) for name in sizes})
     model.remove_prior()
+    model.render_gain = None  # of the decomposition's latents
     renderer = model.renderer
     items = SingleSolos(renderer.codec, solos, settings.seed, settings.frames)
     same = SingleSolos(renderer.codec, solos, VALIDATION_SEED, settings.frames)
