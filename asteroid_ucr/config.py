@@ -201,8 +201,6 @@ class RendererConfig(TrainingConfig):
 class PriorConfig(TrainingConfig):
     """The masking prior and how to train it, on crops of component latents.
 
-    The training's options have the same names and meanings as the decomposition's.
-
     Attributes:
         widths: Channels of the U-Net's levels.
         kernels: Kernel sizes of its levels.
@@ -210,6 +208,7 @@ class PriorConfig(TrainingConfig):
         all_present: Probability that all components are present. With less than 1, the prior also
             serves models of some of the sources.
         versions: How often each song is used, at speeds up to a fourth lower or higher.
+        kept_noise: Noise on kept components; see `asteroid_ucr.prior.MaskingPrior`.
     """
 
     widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
@@ -217,6 +216,7 @@ class PriorConfig(TrainingConfig):
     all_masked: float = 0.5
     all_present: float = 1.0
     versions: int = 1
+    kept_noise: float = 0.0
 
 
 @dataclass

@@ -100,6 +100,9 @@ class MaskingPrior(nn.Module):
         frames: Length of the crops in training, and of the windows in use.
         embedding_dim: Size of the embedding of α.
         subsets: Whether it is trained with some of the components absent.
+        kept_noise: Standard deviation of noise on what the network sees of kept components. The
+            separated sources of the training have traces of their partners, and a prior that sees
+            these takes a kept stem without traces for one without partners.
         slots: For each component of the latents, its place in the stack; None for all in order.
             The others are absent.
     """
@@ -113,10 +116,12 @@ class MaskingPrior(nn.Module):
         frames: int = 512,
         embedding_dim: int = 64,
         subsets: bool = False,
+        kept_noise: float = 0.0,
         slots: Sequence[int] | None = None,
     ):
         super().__init__()
-        self.latent_dim, self.frames, self.subsets = latent_dim, frames, subsets
+        self.latent_dim, self.frames = latent_dim, frames
+        self.subsets, self.kept_noise = subsets, kept_noise
         self.slots = list(range(n_src) if slots is None else slots)
         channels, width = n_src * latent_dim, widths[0]
         # With one or two channels the U-Net's norms could not represent the level of a component,
@@ -212,7 +217,7 @@ class MaskingPrior(nn.Module):
         """
         x, weight = self.standardise(z), alpha[:, None, None, None]
         masked = mask[:, :, None, None]
-        blended = torch.where(masked, iadb.blend(x, noise, alpha), x)
+        blended = torch.where(masked, iadb.blend(x, noise, alpha), x + self.kept_noise * noise)
         velocity = (1 - weight) * x - weight * noise
         velocity = velocity / (weight.square() + (1 - weight).square()).sqrt()
         error = self._velocity(blended, alpha, mask, present) - velocity
@@ -254,6 +259,7 @@ class MaskingPrior(nn.Module):
         free = masked if inside is None else masked & inside[:, None]
         kept = torch.zeros_like(noise) if kept is None else kept
         clean, x = self.standardise(kept), noise
+        seen = clean + self.kept_noise * noise
         if start is not None:
             x = iadb.blend(self.standardise(start), noise, noise.new_tensor([alpha_start]))
 
@@ -266,7 +272,7 @@ class MaskingPrior(nn.Module):
         windowed = iadb.in_windows(estimate, self.frames)
 
         def imposed(x: Tensor, alpha: Tensor) -> Tensor:
-            estimated = windowed(torch.where(masked, x, clean), alpha)
+            estimated = windowed(torch.where(masked, x, seen), alpha)
             return torch.where(free, estimated, clean)
 
         x = iadb.sample(imposed, x, steps, alpha_start=alpha_start)

@@ -183,6 +183,25 @@ def test_the_network_sees_what_is_kept_at_every_step():
 
 
 @torch.no_grad()
+def test_kept_components_are_seen_with_noise_and_returned_without():
+    prior = small_prior(kept_noise=0.5)
+    noise, kept = torch.randn(2, 1, 2, 1, 32)
+    mask = torch.tensor([[True, False]])
+    seen = []
+    prior.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 1].clone()))
+    z = prior.sample(noise, mask, kept, steps=3)
+    expected = prior.standardise(kept)[:, 1] + 0.5 * noise[:, 1]
+    assert len(seen) == 3 and all(torch.allclose(part, expected) for part in seen)
+    assert torch.equal(z[:, 1], kept[:, 1])
+    # In training as well: other noise on the kept component changes the loss.
+    moved = noise.clone()
+    moved[:, 1] += 1
+    alpha = torch.tensor([0.5])
+    losses = [prior.loss(kept, n, alpha, mask) for n in (noise, moved)]
+    assert not torch.allclose(*losses)
+
+
+@torch.no_grad()
 def test_guidance_extrapolates_what_kept_components_change():
     prior = small_prior(3, 2)
     noise, kept = torch.randn(2, 1, 3, 2, 32)

@@ -74,7 +74,8 @@ def train_prior(config: RecipeConfig, exp_dir: str | Path, resume: str = "auto")
     model.cpu().requires_grad_(False)
     pl.seed_everything(settings.seed, verbose=False)
     sizes = {"widths": settings.widths, "kernel_sizes": settings.kernels}
-    model.add_prior(**sizes, frames=settings.frames, subsets=settings.all_present < 1)
+    sizes |= {"frames": settings.frames, "kept_noise": settings.kept_noise}
+    model.add_prior(**sizes, subsets=settings.all_present < 1)
     model.prior.set_statistics(*map(torch.from_numpy, caches[0].statistics()))
 
     loss = partial(loss_step, all_masked=settings.all_masked, all_present=settings.all_present)
