@@ -178,6 +178,7 @@ def infer(
     option("--count", type=int, default=1, help="Number of items to generate."),
     option("--seed", type=int, default=0, help="Seed of the first item; the others count up."),
     option("--steps", type=int, help="Steps of the prior's sampler (default: 25)."),
+    option("--guidance", type=float, help="Weight of what is kept; above 1, closer (default: 1)."),
     option("--render_steps", type=int, help="Steps of the denoiser's sampler."),
     DEVICE,
     CODEC_DIR,

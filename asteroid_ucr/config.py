@@ -205,8 +205,7 @@ class PriorConfig(TrainingConfig):
         widths: Channels of the U-Net's levels.
         kernels: Kernel sizes of its levels.
         all_masked: Probability that all components are masked; the other masks share the rest.
-        all_present: Probability that all components are present. With less than 1, the prior also
-            serves models of some of the sources.
+        all_present: Probability that all components are present; below 1, subsets are learnt too.
         versions: How often each song is used, at speeds up to a fourth lower or higher.
         kept_noise: Noise on kept components; see `asteroid_ucr.prior.MaskingPrior`.
     """
@@ -229,6 +228,7 @@ class GenerationConfig:
         unconditional: Number of items that are generated without any input.
         keep: Input of accompaniments: a stem's audio, its latents in the mixture, or each in turn.
         steps: Steps of the prior's sampler.
+        guidance: Weight of what is kept; see `asteroid_ucr.UCRSeparator.generate`.
         curve: Numbers of steps whose Fréchet distance is plotted; empty for no plot.
         seed: Seed of the first generation; each has the next one.
         embedding: Codec whose un-quantised latents make the embeddings of the Fréchet distance.
@@ -241,6 +241,7 @@ class GenerationConfig:
     unconditional: int = 64
     keep: list[Literal["audio", "latents"]] = field(default_factory=lambda: ["audio", "latents"])
     steps: int = 25
+    guidance: float = 1.0
     curve: list[int] = field(default_factory=list)
     seed: int = 0
     embedding: Literal["mel", "mdct", "encodec_24khz"] = "mdct"

@@ -37,6 +37,7 @@ def generate_files(
     count: int = 1,
     seed: int = 0,
     steps: int = STEPS,
+    guidance: float = 1.0,
     render_steps: int | None = None,
     inpaint: Sequence[str] = (),
 ) -> list[Path]:
@@ -55,6 +56,7 @@ def generate_files(
         count: Number of items.
         seed: Seed of the first item; the next items have the next seeds.
         steps: Steps of the prior's sampler.
+        guidance: Weight of what is kept; see `UCRSeparator.generate`.
         render_steps: Steps of the denoiser's sampler; None takes the model's setting.
         inpaint: "SOURCE=FROM-TO" makes this part, in seconds, of a stem that is kept anew.
 
@@ -114,6 +116,7 @@ def generate_files(
                 mixture=None if strength is None else whole,
                 strength=strength,
                 steps=steps,
+                guidance=guidance,
                 render_steps=render_steps,
                 seed=seed + first,
                 batch=min(BATCH, count - first),

@@ -157,6 +157,13 @@ class Generator:
         have the next seeds.
         """
         check_positive(steps=steps)
+        if not (math.isfinite(guidance) and guidance >= 0):
+            raise UserError(f"guidance must be 0 or more, got {guidance:g}.")
+        if guidance != 1 and not self.prior.subsets:
+            raise UserError(
+                "guidance needs a prior that was trained on subsets of the sources, which this one "
+                "was not: leave it out."
+            )
         channels, frames = plan.latents[0, ..., 0].numel(), plan.frames
         seeds = [generator_for(seed + i, _STREAM).initial_seed() for i in range(plan.batch)]
         noise = torch.cat([iadb.frame_noise(channels, 0, frames, seed) for seed in seeds])
@@ -300,6 +307,7 @@ class GenerativeModel(SeparatorModel):
         mixture: Tensor | None = None,
         strength: float | None = None,
         steps: int = STEPS,
+        guidance: float = 1.0,
         render_steps: int | None = None,
         seed: int | None = None,
         batch: int | None = None,
@@ -316,6 +324,9 @@ class GenerativeModel(SeparatorModel):
             strength: Strength of the variation, above 0 (no change) and below 1 (nothing left of
                 the mixture): its latents are blended with noise at α = 1 − strength.
             steps: Steps of the prior's sampler.
+            guidance: Weight of what is kept in the estimates of the others: with more than 1, they
+                fit it more closely, and vary less. It needs a prior that was trained on subsets
+                of the sources, as those of the bundled models were.
             render_steps: Steps of the denoiser's sampler; None takes the model's `steps`. Models
                 with a renderer have no such sampler.
             seed: Seed of the noise; None takes the model's. Item i of the batch equals the result
@@ -333,7 +344,8 @@ class GenerativeModel(SeparatorModel):
         """
         generator, seed = self.generator, self.seed if seed is None else seed
         plan = generator.plan(seconds, keep, mixture, strength, batch, inpaint)
-        return generator.render(plan, generator.sample(plan, steps, seed), render_steps, seed)
+        z = generator.sample(plan, steps, seed, guidance)
+        return generator.render(plan, z, render_steps, seed)
 
 
 def put_into(kept: Tensor, new: Tensor, span: tuple[float, float], sample_rate: int) -> Tensor:

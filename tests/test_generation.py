@@ -207,6 +207,8 @@ def test_noise_of_prior_and_denoiser_are_not_the_same(model, monkeypatch):
         ({"keep": {"drums": noise(3)}, "batch": 2}, r"batches of \[3\]"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"guidance": 2.0}, "trained on subsets"),
+        ({"guidance": -1.0}, "guidance must be 0 or more"),
         ({"mixture": noise()}, "both a mixture and a strength"),
         ({"strength": 0.5}, "both a mixture and a strength"),
         ({"mixture": noise(), "strength": 0.0}, "strength must lie between 0 and 1"),

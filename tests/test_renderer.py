@@ -105,6 +105,8 @@ def test_generation(model):
     assert torch.allclose(z[1], draw_latents(model, 2.1, steps=2, seed=4)[0], atol=1e-5)
     drums = noise(seconds=2.0)
     assert torch.equal(model.generate(2.0, {"drums": drums}, steps=2)[0, 0], drums)
+    guided = model.generate(2.0, {"drums": drums}, steps=2, guidance=2.0)
+    assert not torch.allclose(guided[0, 1], model.generate(2.0, {"drums": drums}, steps=2)[0, 1])
     long = model.generate(35.0, {"drums": noise(seconds=35.0)}, steps=1)  # two chunks
     assert long.shape == (1, 3, 35 * RATE) and long.isfinite().all()
 

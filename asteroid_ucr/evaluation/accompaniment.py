@@ -109,7 +109,7 @@ def _generate(
     stem, seed = torch.stack([clip.references[kept] for clip in clips]), settings.seed + start
     given = encoded[:, kept] if how == "latents" else stem
     plan = model.generator.plan(clips[0].seconds, {model.sources[kept]: given})
-    z = model.generator.sample(plan, settings.steps, seed)
+    z = model.generator.sample(plan, settings.steps, seed, settings.guidance)
     stems = model.generator.render(plan, z, seed=seed)
     if how == "latents":
         stems = stems / torch.stack([level_gain(clip.mixture) for clip in clips])[:, None]

@@ -121,6 +121,7 @@ def evaluate_generation(
             "sources": model.sources,
             "segment_seconds": settings.segment_seconds,
             "steps": settings.steps,
+            "guidance": settings.guidance,
             "seed": settings.seed,
             "mix": test[0].mix,
             "train_clips": len(train),
