@@ -101,8 +101,8 @@ def protocol_line(results: Mapping[str, Any]) -> str:
     return (
         f"{' + '.join(p['sources'])}, mix: {p['mix']} · {p['train_clips']} training and "
         f"{p['test_clips']} test clips of {p['segment_seconds']:g} s ({p['test_tracks']} test "
-        f"tracks) · {p['unconditional']} generations from nothing · {p['steps']} steps, seed "
-        f"{p['seed']} · embeddings: {p['embedding']}"
+        f"tracks) · {p['unconditional']} generations from nothing · {p['steps']} steps, "
+        f"guidance {p['guidance']:g}, seed {p['seed']} · embeddings: {p['embedding']}"
     )
 
 
