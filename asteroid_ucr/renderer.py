@@ -36,8 +36,8 @@ class Renderer(nn.Module):
         latent_dim: Channels of each latent.
         bands: Bands of the mel codec.
         encoder_width: Channels of the encoders.
-        decoder_width: Channels of the decoder.
-        blocks: Residual blocks of each.
+        decoder_width: Channels of the decoder, which has one more residual block.
+        blocks: Residual blocks of each encoder.
     """
 
     def __init__(

@@ -316,7 +316,8 @@ class UCRSeparator(GenerativeModel):
         """A separator of some of the sources, in this order, for mixtures that contain only these.
 
         It has the encoders of these sources and the shared networks. The prior is told that the
-        other sources are absent; one that was trained without absent sources is left out.
+        other sources are absent; it is left out if it was trained without absent sources, or if one
+        source alone remains, which no prior has heard.
 
         Raises:
             UserError: If a source does not exist.
@@ -327,7 +328,8 @@ class UCRSeparator(GenerativeModel):
                 f"{', '.join(self.sources)}."
             )
         chosen = copy.deepcopy(self)
-        if self.prior and not self.prior.subsets and set(sources) != set(self.sources):
+        known = self.prior is not None and self.prior.subsets and len(sources) > 1
+        if set(sources) != set(self.sources) and not known:
             chosen.remove_prior()
         chosen._pick([self.sources.index(name) for name in sources])
         chosen.sources = list(sources)

@@ -371,7 +371,9 @@ def test_selected_sources_keep_their_encoders(wav, tmp_path):
     assert part.select(["bass", "drums"]).prior is not None
     assert part.select(["drums"]).prior is None  # it has never heard drums alone
     part.add_prior(**TINY_PRIOR, subsets=True)
-    assert part.select(["drums"]).prior.slots == [part.sources.index("drums")]
+    assert part.select(["drums"]).prior is None  # nor has this one
+    model.add_prior(**TINY_PRIOR, subsets=True)
+    assert model.select(["bass", "drums"]).prior.slots == [2, 0]
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     """
     settings = config.generation
     options = {"codec_dir": config.codec.dir} if config.codec.name == "encodec_24khz" else {}
-    model = UCRSeparator.from_pretrained(exp_dir, **options)
+    model = UCRSeparator.from_pretrained(exp_dir, **options).to(pick_device())
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
     cache = fill_components(config, ComponentCodec(model), "train", exp_dir / FOLDER)
@@ -67,7 +67,6 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     own = config.codec.options() if settings.embedding == config.codec.name else {}
     unquantised = {"bandwidth": 0.0} if settings.embedding == "encodec_24khz" else {}
     embedding = build_codec(settings.embedding, **{**own, **unquantised})
-    model = model.to(pick_device())
     return evaluate_generation(model, train, test, latents, exp_dir, settings, embedding)
 
 
