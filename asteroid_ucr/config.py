@@ -205,17 +205,17 @@ class PriorConfig(TrainingConfig):
         widths: Channels of the U-Net's levels.
         kernels: Kernel sizes of its levels.
         all_masked: Probability that all components are masked; the other masks share the rest.
-        all_present: Probability that all components are present; below 1, subsets are learnt too.
+        subsets: Also learn from mixtures of two or more of the sources; needed for guidance.
+        init: Trained model from whose prior of the same shape to start.
         versions: How often each song is used, at speeds up to a fourth lower or higher.
-        kept_noise: Noise on kept components; see `asteroid_ucr.prior.MaskingPrior`.
     """
 
     widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
     kernels: list[int] = field(default_factory=lambda: [3, 3, 3, 3])
     all_masked: float = 0.5
-    all_present: float = 1.0
+    subsets: bool = False
+    init: str | None = None
     versions: int = 1
-    kept_noise: float = 0.0
 
 
 @dataclass

@@ -137,7 +137,7 @@ class Generator:
             start = self.latents.of_mixture(mixture * gain[: len(mixture), 0])
             start = start.expand(size, -1, -1, -1)
         if audio:
-            share = len(audio) / len(self.prior.means)  # of the training mixtures' power
+            share = len(audio) / n_src  # of the training mixtures' power
             gain = share**0.5 * level_gain(torch.stack(list(audio.values())).sum(0)[:, None])
         latents = torch.zeros(size, n_src, self.prior.latent_dim, frames, device=device)
         for k, value in given.items():

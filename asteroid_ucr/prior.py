@@ -18,63 +18,36 @@ from asteroid_ucr import iadb
 from asteroid_ucr.networks import FrameNorm, UNet1d
 
 
-def mask_law(
-    n_src: int, all_masked: float = 0.5, all_present: float = 1.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """All cases that training draws, and the probability of each.
+def mask_law(n_src: int, all_masked: float = 0.5) -> tuple[Tensor, Tensor]:
+    """All masks that training draws, and the probability of each.
 
     Args:
         n_src: Number of components.
-        all_masked: Probability that all components that are present are masked. The other non-empty
-            masks have equal probabilities; with one component there are none, and this
-            probability is 1.
-        all_present: Probability that all components are present. Otherwise two or more of them are,
-            all such sets with equal probabilities; with one or two components there are none, and
-            this probability is 1.
+        all_masked: Probability that all components are masked. The other non-empty masks have equal
+            probabilities; with one component there are none, and this probability is 1.
 
     Returns:
-        For each case, which components are present, `(cases, n_src)`, which of these are masked,
-        `(cases, n_src)`, and the probability, `(cases,)`, float64.
+        The masks, `(masks, n_src)`, True where masked, and their probabilities, `(masks,)`,
+        float64.
 
     Raises:
-        ValueError: If an argument is not a probability, or there are no components.
+        ValueError: If `all_masked` is not a probability, or there are no components.
     """
-    if not (0 <= all_masked <= 1 and 0 <= all_present <= 1 and n_src >= 1):
-        raise ValueError(
-            f"all_masked {all_masked} and all_present {all_present} must lie in [0, 1], and n_src "
-            f"{n_src} above 0."
-        )
-    parts = [set(part) for size in range(2, n_src) for part in combinations(range(n_src), size)]
-    chances = [1 - all_present] * len(parts) + [all_present if parts else 1.0]
-    parts.append(set(range(n_src)))
-    present, masked, probabilities = [], [], []
-    for part, chance in zip(parts, chances, strict=True):
-        masks = [set(m) for size in range(1, len(part)) for m in combinations(part, size)]
-        each = (1 - all_masked) / max(len(masks), 1)
-        laws = [each] * len(masks) + [all_masked if masks else 1.0]
-        among = max(len(parts) - 1, 1) if part != parts[-1] else 1
-        for mask, law in zip([*masks, part], laws, strict=True):
-            present.append([k in part for k in range(n_src)])
-            masked.append([k in mask for k in range(n_src)])
-            probabilities.append(chance / among * law)
-    return (
-        torch.tensor(present),
-        torch.tensor(masked),
-        torch.tensor(probabilities, dtype=torch.float64),
-    )
+    if not (0 <= all_masked <= 1 and n_src >= 1):
+        raise ValueError(f"all_masked {all_masked} must lie in [0, 1], and n_src {n_src} above 0.")
+    masks = [m for size in range(1, n_src) for m in combinations(range(n_src), size)]
+    probabilities = [(1 - all_masked) / max(len(masks), 1)] * len(masks)
+    probabilities.append(all_masked if masks else 1.0)
+    rows = [[k in mask for k in range(n_src)] for mask in [*masks, range(n_src)]]
+    return torch.tensor(rows), torch.tensor(probabilities, dtype=torch.float64)
 
 
 def draw_masks(
-    batch: int,
-    n_src: int,
-    all_masked: float,
-    all_present: float = 1.0,
-    generator: torch.Generator | None = None,
+    batch: int, n_src: int, all_masked: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Independent cases of `mask_law`, `(batch, 2, n_src)`: what is present, what is masked."""
-    present, masked, probabilities = mask_law(n_src, all_masked, all_present)
-    drawn = torch.multinomial(probabilities, batch, replacement=True, generator=generator)
-    return torch.stack([present[drawn], masked[drawn]], dim=1)
+    """Independent masks of `mask_law`, `(batch, n_src)`."""
+    masks, probabilities = mask_law(n_src, all_masked)
+    return masks[torch.multinomial(probabilities, batch, replacement=True, generator=generator)]
 
 
 class MaskingPrior(nn.Module):
@@ -100,9 +73,6 @@ class MaskingPrior(nn.Module):
         frames: Length of the crops in training, and of the windows in use.
         embedding_dim: Size of the embedding of α.
         subsets: Whether it is trained with some of the components absent.
-        kept_noise: Standard deviation of noise on what the network sees of kept components. The
-            separated sources of the training have traces of their partners, and a prior that sees
-            these takes a kept stem without traces for one without partners.
         slots: For each component of the latents, its place in the stack; None for all in order.
             The others are absent.
     """
@@ -116,12 +86,10 @@ class MaskingPrior(nn.Module):
         frames: int = 512,
         embedding_dim: int = 64,
         subsets: bool = False,
-        kept_noise: float = 0.0,
         slots: Sequence[int] | None = None,
     ):
         super().__init__()
-        self.latent_dim, self.frames = latent_dim, frames
-        self.subsets, self.kept_noise = subsets, kept_noise
+        self.latent_dim, self.frames, self.subsets = latent_dim, frames, subsets
         self.slots = list(range(n_src) if slots is None else slots)
         channels, width = n_src * latent_dim, widths[0]
         # With one or two channels the U-Net's norms could not represent the level of a component,
@@ -148,9 +116,9 @@ class MaskingPrior(nn.Module):
         return self.stds[self.slots]
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Sets the mean and standard deviation, both `(n_src * latent_dim,)`."""
-        self.means.copy_(mean.reshape(self.means.shape))
-        self.stds.copy_(std.clamp(min=1e-5).reshape(self.stds.shape))
+        """Sets the mean and standard deviation, both `(n_src, latent_dim)`."""
+        self.means.copy_(mean[..., None])
+        self.stds.copy_(std.clamp(min=1e-5)[..., None])
 
     def pick(self, components: Sequence[int]) -> None:
         """Keeps only these components, in this order; the others are absent from now on."""
@@ -217,7 +185,7 @@ class MaskingPrior(nn.Module):
         """
         x, weight = self.standardise(z), alpha[:, None, None, None]
         masked = mask[:, :, None, None]
-        blended = torch.where(masked, iadb.blend(x, noise, alpha), x + self.kept_noise * noise)
+        blended = torch.where(masked, iadb.blend(x, noise, alpha), x)
         velocity = (1 - weight) * x - weight * noise
         velocity = velocity / (weight.square() + (1 - weight).square()).sqrt()
         error = self._velocity(blended, alpha, mask, present) - velocity
@@ -259,7 +227,6 @@ class MaskingPrior(nn.Module):
         free = masked if inside is None else masked & inside[:, None]
         kept = torch.zeros_like(noise) if kept is None else kept
         clean, x = self.standardise(kept), noise
-        seen = clean + self.kept_noise * noise
         if start is not None:
             x = iadb.blend(self.standardise(start), noise, noise.new_tensor([alpha_start]))
 
@@ -272,8 +239,8 @@ class MaskingPrior(nn.Module):
         windowed = iadb.in_windows(estimate, self.frames)
 
         def imposed(x: Tensor, alpha: Tensor) -> Tensor:
-            estimated = windowed(torch.where(masked, x, seen), alpha)
+            estimated = windowed(torch.where(masked, x, clean), alpha)
             return torch.where(free, estimated, clean)
 
-        x = iadb.sample(imposed, x, steps, alpha_start=alpha_start)
+        x = iadb.sample_multistep(imposed, x, steps, alpha_start)
         return torch.where(free, self.restore(x), kept)

@@ -16,57 +16,37 @@ def parameters(module):
 def small_prior(n_src=2, latent_dim=1, **options):
     torch.manual_seed(0)
     prior = MaskingPrior(n_src, latent_dim, **{**SMALL, **options}).eval()
-    channels = n_src * latent_dim
-    prior.set_statistics(torch.randn(channels), torch.rand(channels) + 0.5)
+    prior.set_statistics(torch.randn(n_src, latent_dim), torch.rand(n_src, latent_dim) + 0.5)
     return prior
 
 
 @pytest.mark.parametrize("n_src", [1, 2, 3, 5])
 @pytest.mark.parametrize("all_masked", [0.0, 0.3, 0.5, 1.0])
-@pytest.mark.parametrize("all_present", [1.0, 0.4])
-def test_the_law_is_exact(n_src, all_masked, all_present):
-    present, masked, probabilities = mask_law(n_src, all_masked, all_present)
+def test_the_law_is_exact(n_src, all_masked):
+    masks, probabilities = mask_law(n_src, all_masked)
     assert probabilities.sum() == pytest.approx(1, abs=1e-12)
-    rows = list(zip(present.tolist(), masked.tolist(), probabilities.tolist(), strict=True))
-    assert len({(*p, *m) for p, m, _ in rows}) == len(rows)
-    subsets = 2**n_src - 2 - n_src if n_src > 2 else 0  # of two or more, but not all
-    for there, mask, probability in rows:
-        assert any(mask) and all(p or not m for p, m in zip(there, mask, strict=True))
-        count = sum(there)
-        if count == n_src:
-            chance = all_present if subsets else 1.0
-        else:
-            assert count >= 2
-            chance = (1 - all_present) / subsets
-        if count == 1:
-            law = 1.0
-        elif mask == there:
-            law = all_masked
-        else:
-            law = (1 - all_masked) / (2**count - 2)
-        assert probability == pytest.approx(chance * law, abs=1e-15)
-    whole = [row for row in rows if all(row[0])]
-    assert len(whole) == 2**n_src - 1  # every non-empty mask, once
+    rows = list(zip(masks.tolist(), probabilities.tolist(), strict=True))
+    assert len({tuple(mask) for mask, _ in rows}) == len(rows) == 2**n_src - 1
+    for mask, probability in rows:
+        assert any(mask)
+        law = all_masked if all(mask) else (1 - all_masked) / (2**n_src - 2)
+        assert probability == pytest.approx(law if n_src > 1 else 1.0, abs=1e-15)
 
 
 def test_masks_are_drawn_by_the_law():
     draws = 40_000
-    present, masked, probabilities = mask_law(3, 0.5, 0.7)
-    drawn = draw_masks(draws, 3, 0.5, 0.7, torch.Generator().manual_seed(0))
-    cases = torch.stack([present, masked], dim=1)
-    counts = torch.stack([(drawn == case).all((1, 2)).sum() for case in cases]).double()
+    masks, probabilities = mask_law(3, 0.5)
+    drawn = draw_masks(draws, 3, 0.5, torch.Generator().manual_seed(0))
+    counts = torch.stack([(drawn == mask).all(1).sum() for mask in masks]).double()
     assert counts.sum() == draws
     sigma = (draws * probabilities * (1 - probabilities)).sqrt()
     assert ((counts - draws * probabilities).abs() < 4 * sigma + 1).all()
-    again = draw_masks(draws, 3, 0.5, 0.7, torch.Generator().manual_seed(0))
-    assert torch.equal(drawn, again)
+    assert torch.equal(drawn, draw_masks(draws, 3, 0.5, torch.Generator().manual_seed(0)))
 
 
 def test_a_probability_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="all_masked"):
         mask_law(2, 1.5)
-    with pytest.raises(ValueError, match="all_present"):
-        mask_law(2, 0.5, -0.1)
 
 
 def test_reference_size():
@@ -183,25 +163,6 @@ def test_the_network_sees_what_is_kept_at_every_step():
 
 
 @torch.no_grad()
-def test_kept_components_are_seen_with_noise_and_returned_without():
-    prior = small_prior(kept_noise=0.5)
-    noise, kept = torch.randn(2, 1, 2, 1, 32)
-    mask = torch.tensor([[True, False]])
-    seen = []
-    prior.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 1].clone()))
-    z = prior.sample(noise, mask, kept, steps=3)
-    expected = prior.standardise(kept)[:, 1] + 0.5 * noise[:, 1]
-    assert len(seen) == 3 and all(torch.allclose(part, expected) for part in seen)
-    assert torch.equal(z[:, 1], kept[:, 1])
-    # In training as well: other noise on the kept component changes the loss.
-    moved = noise.clone()
-    moved[:, 1] += 1
-    alpha = torch.tensor([0.5])
-    losses = [prior.loss(kept, n, alpha, mask) for n in (noise, moved)]
-    assert not torch.allclose(*losses)
-
-
-@torch.no_grad()
 def test_guidance_extrapolates_what_kept_components_change():
     prior = small_prior(3, 2)
     noise, kept = torch.randn(2, 1, 3, 2, 32)
@@ -219,7 +180,7 @@ def test_guidance_extrapolates_what_kept_components_change():
 @torch.no_grad()
 def test_reordered_components():
     prior, order = small_prior(3, 2), [2, 0, 1]
-    prior.set_statistics(torch.randn(6), torch.rand(6) + 0.5)
+    prior.set_statistics(torch.randn(3, 2), torch.rand(3, 2) + 0.5)
     noise, kept = torch.randn(2, 2, 3, 2, 70)
     mask = torch.tensor([[True, False, True], [True, True, False]])
     before = prior.sample(noise, mask, kept, steps=3)
@@ -237,7 +198,8 @@ def test_a_variation_starts_at_the_blend():
     prior.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     prior.sample(noise, mask, steps=2, alpha_start=0.6, start=start)
     assert torch.allclose(seen[0][0], 0.6 * prior.standardise(start) + 0.4 * noise, atol=1e-6)
-    assert seen[0][1] == pytest.approx(0.6) and seen[1][1] == pytest.approx(0.8)
+    second = (0.5 + 0.5 * 0.6**0.5) ** 2  # √α has equal steps
+    assert seen[0][1] == pytest.approx(0.6) and seen[1][1] == pytest.approx(second)
 
 
 def test_windows_average_by_their_weights():

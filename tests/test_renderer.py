@@ -19,7 +19,7 @@ from asteroid_ucr.solos.library import write_stems
 from asteroid_ucr.training.decomposition import load_weights
 from asteroid_ucr.training.prior import train_prior
 from asteroid_ucr.training.renderer import train_renderer
-from asteroid_ucr.utils.audio import level_gain
+from asteroid_ucr.utils.audio import level_gain, write_audio
 
 RATE, TINY = 24_000, {"latent_dim": 6, "bands": 64, "encoder_width": 16, "decoder_width": 16}
 PRIOR = {"widths": (16, 32), "kernel_sizes": (3, 3), "frames": 16, "subsets": True}
@@ -173,13 +173,14 @@ def test_the_prior_learns_its_latents_of_separated_songs_at_several_speeds(slakh
     model = UCRSeparator.from_pretrained(folder)
     assert model.prior.latent_dim == 8 and model.generate(1.0, steps=2).isfinite().all()
     track, *others = load_tracks(slakh_tree, "train", sources=model.sources)
-    names = {path.stem for path in folder.glob("prior/latents/train-2/*.safetensors")}
+    names = {path.stem for path in folder.glob("prior/latents/drums-bass/train-2/*.safetensors")}
     tracks = [track, *others]
     assert names == {t.name for t in tracks} | {f"{t.name}-1" for t in tracks}
     mixture = read_sources(track, model.sources, RATE).mixture
     with torch.no_grad():
         z = model.latents.of_mixture((mixture * level_gain(mixture))[None])[0].flatten(0, 1)
-    cached = load_file(folder / "prior" / "latents" / "train-2" / f"{track.name}.safetensors")
+    place = folder / "prior" / "latents" / "drums-bass" / "train-2"
+    cached = load_file(place / f"{track.name}.safetensors")
     assert np.allclose(cached["signal"].T, z, atol=0.02)
     # Another renderer has other latents.
     train_renderer(config, folder)
@@ -196,3 +197,22 @@ def test_bad_settings(trained, tmp_path):
     config.data.solos = str(tmp_path / "none")
     with pytest.raises(UserError, match="holds no solos"):
         train_renderer(config, tmp_path)
+
+
+def test_a_prior_of_subsets_learns_from_mixtures_of_each(tmp_path, model):
+    for number, split in enumerate(["train", "validation"]):
+        for k, name in enumerate(model.sources):
+            stem = noise(seconds=4.0, seed=3 * number + k)
+            write_audio(tmp_path / "songs" / split / "song" / f"{name}.wav", stem[None], RATE)
+    parts = UCRSeparator.from_pretrained(model.serialize())
+    parts.remove_prior()
+    parts.save(tmp_path / "best_model.pth")
+    few = {"data.sources": "[drums,piano,bass]", "prior.subsets": True, "prior.steps": 2}
+    changed = {k.replace(".", "__"): v for k, v in {**SETTINGS, **few}.items()}
+    config = parse(options(tmp_path / "songs", tmp_path / "cache", **changed))
+    config.prior.epoch_steps = 2
+    train_prior(config, tmp_path)
+    kinds = {folder.name for folder in (tmp_path / "prior" / "latents").iterdir()}
+    assert kinds == {"drums-piano", "drums-bass", "piano-bass", "drums-piano-bass"}
+    trained = UCRSeparator.from_pretrained(tmp_path)
+    assert trained.select(["bass", "piano"]).generate(1.0, steps=2).isfinite().all()

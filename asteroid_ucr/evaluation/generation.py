@@ -33,7 +33,7 @@ from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.separation import open_clips
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.training.prior import FOLDER, ComponentCodec, fill_components
+from asteroid_ucr.training.prior import FOLDER, fill_components
 from asteroid_ucr.utils.atomic import atomic_path, make_folder, write_json
 from asteroid_ucr.utils.audio import level_gain, write_audio
 from asteroid_ucr.utils.device import pick_device
@@ -60,7 +60,7 @@ def evaluate_experiment(config: RecipeConfig, exp_dir: Path) -> dict[str, Any]:
     model = UCRSeparator.from_pretrained(exp_dir, **options).to(pick_device())
     if model.prior is None:
         raise UserError(f"The model in {exp_dir} has no prior: run stage 4 first.")
-    cache = fill_components(config, ComponentCodec(model), "train", exp_dir / FOLDER)
+    cache = fill_components(config, model, "train", exp_dir / FOLDER)
     stacked = (torch.from_numpy(cache.whole(track)) for track in cache.tracks)
     latents = [track.unflatten(0, (model.n_src, -1)) for track in stacked]
     train, test = (list(open_clips(config, settings, split)) for split in ("train", "test"))
