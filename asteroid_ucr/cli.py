@@ -199,6 +199,36 @@ def generate(model: str, device: str, codec_dir: str | None, out: Path, **option
 
 
 @command(
+    option("model", metavar="MODEL", help=MODEL),
+    option("root", metavar="DIR", help="Folder or list of audio, or Slakh tree."),
+    out_option(None, "Folder of the new model.", metavar="NEW"),
+    option("--steps", type=int, default=80, help="Steps of training."),
+    option("--seed", type=int, default=0, help="Seed of the training."),
+    DEVICE,
+)
+def adapt(model: str, root: str, out: Path, steps: int, seed: int, device: str) -> None:
+    """Adapt a model to the sounds of your own songs, without stems.
+
+    Separates the songs, and trains the model on sums of its own estimates. Then it compares the
+    model before and after on songs that were held out: by their stems if they have any (folders
+    SONG/{mix,drums,…}.wav), and otherwise by examples to listen to. The same command goes on where
+    it was interrupted.
+    """
+    from asteroid_ucr.data.datasets import describe
+    from asteroid_ucr.evaluation.adaptation import compare, held_out_clips
+    from asteroid_ucr.training.adapt import adapt as run
+    from asteroid_ucr.training.adapt import with_validation
+
+    before = load_model(model, device)
+    print("\n".join(describe(root)))
+    data = with_validation(root, before.sources, out)
+    clips = held_out_clips(data, before.sources)
+    path = run(model, data, out, steps, seed, device)
+    print(compare({"before": before, "after": load_model(path, device)}, clips, out))
+    print(f"wrote {path}")
+
+
+@command(
     option("folder", type=Path, metavar="DIR", help="Slakh tree, folder or list of audio."),
     option("--no_listen", action="store_true", help="Read headers only, much faster."),
 )

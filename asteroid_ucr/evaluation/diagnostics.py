@@ -81,13 +81,33 @@ def diagnose_runs(
         shutil.copyfile(folder / best / "best_model.pth", temporary)
     with atomic_path(folder / DIAGNOSTICS_CSV) as temporary:
         lines.to_csv(temporary, index=False, float_format="%.4g")
-    first = {clip.track: clip for clip in reversed(clips)}
-    for clip in list(first.values())[::-1][:examples]:
-        masks = model_rows(models[best], steps=[1])[0].masks(clip)
-        place = folder / "examples" / clip.name
-        write_audio(place / "mixture.wav", clip.mixture, clip.sample_rate)
-        for source, wav in zip(models[best].sources, masked(clip, masks), strict=True):
-            write_audio(place / f"{source}.wav", wav, clip.sample_rate)
+    write_examples({best: models[best]}, clips, folder / "examples", examples)
+    return f"{describe_masks(lines)}\n{EXPLANATION}\nchose {best}"
+
+
+def describe_masks(lines: pd.DataFrame) -> str:
+    """A table of the means of what `diagnose` returns."""
     means = lines.groupby(["model", "component"], sort=False)[["share", "frequency_r2"]].mean()
-    table = means.rename(columns={"frequency_r2": "R²"}).round(2).to_string()
-    return f"{table}\n{EXPLANATION}\nchose {best}"
+    return means.rename(columns={"frequency_r2": "R²"}).round(2).to_string()
+
+
+def write_examples(
+    models: Mapping[str, UCRSeparator], clips: Iterable[Clip], folder: Path, count: int
+) -> None:
+    """Writes `CLIP/mixture.wav` and what models make of it, `CLIP/[MODEL/]COMPONENT.wav`.
+
+    Args:
+        models: Models by name. The name of a single one is no folder.
+        clips: Mixtures, of which the first ones of distinct tracks are written.
+        folder: Folder to write to.
+        count: Number of clips to write.
+    """
+    first = {clip.track: clip for clip in reversed(list(clips))}
+    for clip in list(first.values())[::-1][:count]:
+        place = folder / clip.name
+        write_audio(place / "mixture.wav", clip.mixture, clip.sample_rate)
+        for name, model in models.items():
+            masks = model_rows(model, steps=[1])[0].masks(clip)
+            target = place / name if len(models) > 1 else place
+            for source, wav in zip(model.sources, masked(clip, masks), strict=True):
+                write_audio(target / f"{source}.wav", wav, clip.sample_rate)

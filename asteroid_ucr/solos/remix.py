@@ -7,7 +7,7 @@ becomes better than its teacher, because the teacher's errors differ from song t
 Tzinis et al. 2022, here with a fixed teacher; Self-Remixing, Saijo & Ogawa 2023).
 
 Where a teacher is wrong, its estimates resemble each other. Half of the passages of each instrument
-are left out: those that overlap most with the other estimate of their mixture.
+are left out: those that overlap most with the other estimates of their mixture.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import torch
 from tqdm import tqdm
 
 from asteroid_ucr.data.datasets import load_tracks
-from asteroid_ucr.data.tracks import read_sources
+from asteroid_ucr.data.tracks import Track, read_sources
 from asteroid_ucr.masking import MASK_HOP, MASK_RATE, stft
 from asteroid_ucr.separator import UCRSeparator
-from asteroid_ucr.solos.find import one_kind_each
+from asteroid_ucr.solos.find import Kind, one_kind_each
 from asteroid_ucr.solos.library import Passage, write_passage
 from asteroid_ucr.utils.atomic import make_folder, write_json
 from asteroid_ucr.utils.audio import level_gain, read_audio
@@ -44,9 +44,11 @@ def write_estimates(
     allow_shared_midi: bool = False,
     progress: bool = True,
 ) -> None:
-    """Separates the training mixtures of two instruments each, and writes a folder of estimates.
+    """Separates training mixtures, and writes a folder of estimates.
 
-    Each track is used in one kind of mixture only, as in `find_solos`. The folder has the layout of
+    Songs with stems or known instruments give mixtures of two instruments each. Each is used in one
+    kind of mixture only, as in `find_solos`. Songs that are mixed already and may hold all of the
+    model's instruments are used as they are. The folder has the layout of
     a folder of solos, `DIR/<instrument>/<track>_<first frame>.flac`, with passages of 4 s. An
     interrupted call continues where it stopped.
 
@@ -60,10 +62,9 @@ def write_estimates(
         progress: Whether to show a progress bar.
 
     Raises:
-        UserError: If the folder holds another teacher's estimates, a track cannot be read, or no
-            song is as long as a passage.
+        UserError: If the folder holds another teacher's estimates, no song has the instruments, a
+            track cannot be read, or no song is as long as a passage.
     """
-    kinds = list(combinations(model.sources, 2))
     folder, facts = make_folder(path), {"teacher": teacher, "dataset": str(root), "mix": mix}
     record = folder / RECORD
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")) != facts:
@@ -72,10 +73,18 @@ def write_estimates(
     whole = folder / "whole"
     if not whole.is_dir() and any(folder.glob("*/*.flac")):
         return
-    tracks = {
-        kind: {track.name: track for track in load_tracks(root, "train", allow_shared_midi, kind)}
-        for kind in kinds
+    songs = load_tracks(root, "train", allow_shared_midi)
+    whole_songs = {t.name: t for t in songs if t.mixture is not None and t.has(model.sources)}
+    tracks: dict[Kind, dict[str, Track]] = {
+        kind: {t.name: t for t in songs if t.has(kind) and t.name not in whole_songs}
+        for kind in combinations(model.sources, 2)
     }
+    tracks[tuple(model.sources)] = tracks.get(tuple(model.sources), {}) | whole_songs
+    if not any(tracks.values()):
+        raise UserError(
+            f"No training song of {root} is known to hold two of {', '.join(model.sources)}: run "
+            f"asteroid-ucr doctor {root} to see why."
+        )
     for kind, names in one_kind_each(tracks).items():
         separator = model.select(kind).eval()
         for name in tqdm(names, "-".join(kind), unit="song", disable=not progress):
@@ -94,16 +103,18 @@ def write_estimates(
 def _keep_clean_passages(whole: Path, folder: Path, progress: bool) -> None:
     """Cuts estimates of whole songs into passages, and writes the cleaner half of them."""
     length = PASSAGE * MASK_HOP
-    pairs: dict[str, list[Path]] = {}
+    songs: dict[str, list[Path]] = {}
     for file in sorted(whole.glob("*/*.flac")):
-        pairs.setdefault(file.name, []).append(file)
+        songs.setdefault(file.name, []).append(file)
     overlaps: dict[str, list[tuple[float, Path, int]]] = {}
-    for files in tqdm(pairs.values(), "passages", unit="song", disable=not progress):
+    for files in tqdm(songs.values(), "passages", unit="song", disable=not progress):
         estimates = torch.stack([read_audio(file)[0][0] for file in files])
         for number in range(estimates.shape[1] // length):
-            one, other = stft(estimates[:, number * length : (number + 1) * length]).abs()
-            for file, level in zip(files, (one, other), strict=True):
-                overlap = float((one * other).sum() / level.square().sum().clamp(min=1e-9))
+            levels = stft(estimates[:, number * length : (number + 1) * length]).abs()
+            total = levels.sum(0)
+            for file, level in zip(files, levels, strict=True):
+                shared = (level * (total - level)).sum()
+                overlap = float(shared / level.square().sum().clamp(min=1e-9))
                 overlaps.setdefault(file.parent.name, []).append((overlap, file, number * PASSAGE))
     if not overlaps:
         raise UserError("All songs are shorter than 4 s: estimates need longer ones.")

@@ -31,6 +31,7 @@ from asteroid_ucr.evaluation.separation import score_rows
 from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.reports.tables import Cell, Table
 from asteroid_ucr.separator import UCRSeparator
+from asteroid_ucr.training.adapt import SETTINGS
 from asteroid_ucr.utils.atomic import atomic_path, make_folder
 from asteroid_ucr.utils.audio import write_audio
 from asteroid_ucr.utils.errors import UserError
@@ -41,20 +42,17 @@ SONGS, SECONDS, SEED = 54, 30, 7  # 8 of these songs are for testing
 # The last two are run with the most minutes only.
 WAYS = {
     "estimates": "mixtures of drums and bass of the new sounds, and from sums of the model's own "
-    "estimates of these, the cleaner half (`asteroid-ucr estimates`)",
+    "estimates of these, the cleaner half (`asteroid-ucr adapt`)",
     "solos": "mixtures of two of three instruments, from sums of the solos that `asteroid-ucr "
     f"solos --teacher {TEACHER}` finds in these, and from sums of that model's estimates",
     "mixtures": "mixtures of drums and bass alone, by the paper's loss",
 }
 DATA = Path("data/adapt")
 VALIDATION = 4  # songs, for the curve of the loss only
-# Chosen before any score was seen: a quarter of the learning rate of local/bundled.yml, and half
-# the length of its crops.
 TRAINING = (
     f"--config local/bundled.yml --data.cache {DATA / 'cache'} --data.workers 0 "
-    "--data.sources [drums,bass] --training.frames 96 --training.solo_frames 96 "
-    "--training.lr 5e-4 --training.warmup_steps 10 --training.ema_decay 0.98 "
-    "--training.validation_items 8"
+    "--data.sources [drums,bass] "
+    + " ".join(f"--training.{name} {value}" for name, value in SETTINGS.items())
 )
 HEAD = """\
 # Adapting without labels
@@ -153,20 +151,15 @@ def adapt(kind: str, root: Path, folder: Path, seed: int, steps: int) -> None:
     if (folder / "best_model.pth").is_file():
         return
     print(f"== {folder}", flush=True)
-    data = f"{TRAINING} --data.root {root}"
-    estimates, solos = Path(f"{root}_estimates"), Path(f"{root}_solos")
-    sums = f"--data.solos {estimates}"
-    if kind == "mixtures":
-        sums = "--training.solo_share 0"
-    elif kind == "solos":
-        sums = f"--data.solos {solos} --data.estimates {estimates}"
-        if not solos.is_dir():
+    if kind == "estimates":
+        run(f"adapt {MODEL} {root} -o {folder} --steps {steps} --seed {seed}")
+        return
+    data, sums = f"{TRAINING} --data.root {root}", "--training.solo_share 0"
+    if kind == "solos":
+        sums = f"--data.solos {root}_solos --data.estimates {root}_estimates"
+        if not Path(f"{root}_solos").is_dir():
             run(f"solos {data} {sums} --teacher {TEACHER}")
-    if kind != "mixtures":
-        run(
-            f"estimates {data} --data.estimates {estimates} --teacher "
-            f"{MODEL if kind == 'estimates' else TEACHER}"
-        )
+        run(f"estimates {data} --data.estimates {root}_estimates --teacher {TEACHER}")
     length = f"--training.steps {steps} --training.epoch_steps {steps // 2}"
     run(
         f"train {data} {sums} {length} --training.init {MODEL} --training.seed {seed} "
