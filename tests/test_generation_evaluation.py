@@ -190,7 +190,9 @@ def test_lines_hold_four_partners_of_every_clip(evaluated):
     assert lines["silent"].sum() == 2 * 4  # counted, not dropped
     true = lines[(lines["partner"] == "true") & ~lines["silent"]]
     assert (true["component_mse"] == 0).all() and (true["codec_mse"] == 0).all()
+    assert (true["level"].abs() < 1e-4).all() and true["leakage"].between(0, 1).all()
     others = lines[(lines["partner"] != "true") & ~lines["silent"]]
+    assert others["level"].between(-60, 60).all() and others["leakage"].between(0, 1).all()
     assert (others["component_mse"] > 0).all() and (others["codec_mse"] > 0).all()
     fit = {(entry["kept"], entry["partner"]): entry for entry in results["fit"]}
     own = lines[(lines["kept"] == "drums") & (lines["partner"] == "shuffled")]

@@ -18,13 +18,14 @@ from asteroid_ucr.evaluation.coherence import chroma_agreement, onset_correlatio
 from asteroid_ucr.evaluation.frechet import Sounds
 from asteroid_ucr.evaluation.scores import silent
 from asteroid_ucr.evaluation.statistics import summarise
+from asteroid_ucr.masking import energy_share, stft
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.audio import level_gain, write_audio
 
 EXAMPLES = "generation_examples"
 BATCH = 8  # Number of items that are generated together.
 KINDS = {"audio": "generated", "latents": "generated from z"}  # By what is kept.
-MEASURES = ["onset", "chroma", "component_mse", "codec_mse"]
+MEASURES = ["onset", "chroma", "level", "leakage", "component_mse", "codec_mse"]
 
 
 def parts(stems: Tensor, model: UCRSeparator) -> dict[str, Tensor]:
@@ -146,6 +147,11 @@ def _measure(
     rate = int(model.sample_rate)
     line["onset"] = onset_correlation(stem, partner, rate)
     line["chroma"] = chroma_agreement(stem, partner, rate)
+    energy = partner.square().sum().clamp(min=1e-6 * true.square().sum())  # -60 dB or more
+    line["level"] = 10 * float((energy / true.square().sum()).log10())
+    power = stft(partner, rate).abs().square()
+    masks = model.masks(partner[None, None].to(model.device))[0].cpu()
+    line["leakage"] = float(energy_share(masks, power)[kept])
     rest = [k for k in range(model.n_src) if k != kept]
     difference = standardised(model, z)[rest] - standardised(model, expected)[rest]
     line["component_mse"] = float(difference.square().mean())

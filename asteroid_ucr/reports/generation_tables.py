@@ -16,6 +16,8 @@ from asteroid_ucr.utils.audio import read_audio
 _FIT = {
     "onset": ("onsets", "Correlation of the onset strengths of partner and kept stem."),
     "chroma": ("chroma", "Agreement of the pitch classes of partner and kept stem."),
+    "level": ("level, dB", "Power of the partner, relative to that of the true partner."),
+    "leakage": ("leakage", "Share of the partner that the separator takes for the kept source."),
     "component_mse": ("MSE of z", "Squared distance of component latents to the true partner's."),
     "codec_mse": ("MSE of x", "Squared distance of codec latents to the true partner's."),
 }
