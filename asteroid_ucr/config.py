@@ -358,7 +358,7 @@ def fill_cache(
     """Caches the latents or the stems of a split, or a shard of them; see `data.encode.fill`.
 
     Returns:
-        A sentence for each track that could not be read.
+        A sentence for each track that could not be read, which was logged as a warning.
     """
     from asteroid_ucr.data.encode import fill
     from asteroid_ucr.utils.device import pick_device

@@ -70,6 +70,7 @@ def generate_files(
     home = int(model.sample_rate)
     whole = None if mixture is None else read_audio(mixture, home, mono=True)[0][0]
     kept: dict[str, Tensor] = {}
+    components = None  # of the mixture
     given_stems: dict[str, tuple[Tensor, int]] = {}
     for item in keep:
         name, given, file = item.partition("=")
@@ -83,10 +84,11 @@ def generate_files(
         elif whole is None:
             raise UserError(f"--keep {name} needs a --mixture: give one, or {name}=FILE.")
         else:
-            levelled = level_gain(whole) * without_offset(whole)
-            with torch.no_grad():
-                found = model.latents.of_mixture(levelled[None].to(model.device))
-            kept[name] = found[:, number]
+            if components is None:
+                levelled = level_gain(whole) * without_offset(whole)
+                with torch.no_grad():
+                    components = model.latents.of_mixture(levelled[None].to(model.device))
+            kept[name] = components[:, number]
     from_files = ["=" in item for item in keep]
     if whole is not None and strength is None and all(from_files):
         raise UserError("A mixture alone has no effect: give a strength, or a source to keep.")

@@ -6,7 +6,6 @@ Those that take the configuration take `--config FILE.yml`, and every option of 
 
 from __future__ import annotations
 
-import logging
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,6 @@ from asteroid_ucr.config import (
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.yaml_files import read_yaml
 
-_log = logging.getLogger(__name__)
 RUN = option("--exp_dir", required=True, type=Path, help="Folder for weights and logs.")
 EXPERIMENT = option("--exp_dir", required=True, type=Path, help="Folder of the experiment.")
 RESUME = option(
@@ -70,7 +68,7 @@ def cache(config: RecipeConfig, kind: str, shard: str) -> None:
     _describe(config.data.root)
     failed = 0
     for split, what in _caches(config, kind):
-        failed += _report(fill_cache(config, split, what, part))
+        failed += len(fill_cache(config, split, what, part))
         if not _is_filled(config, split, what):
             print(
                 f"The {split} split is complete when the other shards are, and no file is broken."
@@ -150,7 +148,7 @@ def solos(
     caches = {}
     for kind in combinations(instruments, 2):
         pair = replace(config, data=replace(data, sources=list(kind)))
-        _report(fill_cache(pair, "train"))
+        fill_cache(pair, "train")
         caches[kind] = open_cache(pair, "train")
     model = load_model(teacher, "cpu") if teacher else None
     found = find_solos(caches, config.codec.build(), config.training.seed, model)
@@ -187,7 +185,7 @@ def train(config: RecipeConfig, kind: str, exp_dir: Path, resume: str) -> None:
     if missing := [what for what in _caches(config, kind) if not _is_filled(config, *what)]:
         _describe(config.data.root)
         for what in missing:
-            _report(fill_cache(config, *what))
+            fill_cache(config, *what)
     from asteroid_ucr.training.baselines import train_baseline
     from asteroid_ucr.training.decomposition import train as train_ucr
 
@@ -396,10 +394,3 @@ def cards(
         options["commit"] or found.stdout.strip() or "unknown",
     )
     print("\n".join(f"wrote {card}" for card in written))
-
-
-def _report(failures: Sequence[str]) -> int:
-    """Tells which tracks were left out of a cache and why, and returns their number."""
-    for failure in failures:
-        _log.warning("left out: %s", failure)
-    return len(failures)

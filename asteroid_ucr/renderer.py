@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 from einops import rearrange
+from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from asteroid_ucr.codecs import MelCodec
@@ -55,6 +56,7 @@ class Renderer(nn.Module):
         encoders = (_network(bands * FOLD, encoder_width, latent_dim, blocks) for _ in range(n_src))
         self.encoders = nn.ModuleList(encoders)
         self.decoder = _network(latent_dim, decoder_width, bands * FOLD, blocks + 1)
+        self.decoder.append(Rearrange("b (c f) t -> b c (t f)", f=FOLD))
         self.register_buffer("latent_mean", torch.zeros(bands, 1))
         self.register_buffer("latent_std", torch.ones(bands, 1))
 
@@ -89,8 +91,7 @@ class Renderer(nn.Module):
 
     def render(self, z: Tensor) -> Tensor:
         """Latents of the codec `(batch, bands, 4 · frames)`; z is `(batch, latent_dim, frames)`."""
-        x = rearrange(self.decoder(z), "b (c f) t -> b c (t f)", f=FOLD)
-        return (x * self.latent_std + self.latent_mean).relu()
+        return (self.decoder(z) * self.latent_std + self.latent_mean).relu()
 
     def loss(self, latents: Tensor, noise: Tensor) -> Tensor:
         """Mean squared error of the standardised latents, plus a thousandth of that of z.
@@ -102,10 +103,9 @@ class Renderer(nn.Module):
             noise: Standard normal noise, `(batch, n_src, latent_dim, frames / 4)`.
         """
         z = torch.stack([self.encode(latents[:, k], k) for k in range(latents.shape[1])], dim=1)
-        noisy = (z + NOISE * noise).flatten(0, 1)
-        x = rearrange(self.decoder(noisy), "b (c f) t -> b c (t f)", f=FOLD)
+        rendered = self.decoder((z + NOISE * noise).flatten(0, 1))
         target = (latents.flatten(0, 1) - self.latent_mean) / self.latent_std
-        return (x - target).square().mean() + 1e-3 * z.square().mean()
+        return (rendered - target).square().mean() + 1e-3 * z.square().mean()
 
 
 def _network(channels: int, width: int, outputs: int, blocks: int) -> nn.Sequential:

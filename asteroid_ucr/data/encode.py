@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from asteroid_ucr.masking import MASK_HOP, MASK_RATE
 from asteroid_ucr.utils.audio import level_gain, resample
 from asteroid_ucr.utils.errors import UserError
 
+_log = logging.getLogger(__name__)
 SEMITONES = 5.0  # largest change of pitch of a version, a fourth
 
 
@@ -66,7 +68,7 @@ def fill(
             that move its pitch by up to `SEMITONES`. They depend on the names alone.
 
     Returns:
-        A sentence for each track that could not be read.
+        A sentence for each track that could not be read, which was logged as a warning.
 
     Raises:
         UserError: If the data set or the cache cannot be used, or no track can be read.
@@ -84,6 +86,7 @@ def fill(
     for name, item in tqdm(named, total=len(missing), desc=split):
         if isinstance(item, UserError):
             failures.append(str(item))
+            _log.warning("left out: %s", item)
             continue
         # Where the sources are unknown, a silent mixture still tells silent passages.
         heard = item.references if len(item.references) else item.mixture[None]

@@ -98,8 +98,7 @@ def adapt(
         ),
     )
     for split in ("train", "validation"):
-        for failure in fill_cache(config, split):
-            print(f"left out: {failure}")
+        fill_cache(config, split)
     write_estimates(data.solos, model, name, data.root)
     path = train(config, folder)
     # The training leaves out the renderer and a prior of its latents, which stay as they were.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
@@ -27,7 +26,6 @@ from asteroid_ucr.training.loop import TrainingSystem, crop_loaders, fit, start_
 from asteroid_ucr.utils.errors import UserError
 from asteroid_ucr.utils.seeding import draw_items
 
-_log = logging.getLogger(__name__)
 SPLITS = ("train", "validation")
 FOLDER = "prior"  # of the run, inside the experiment's folder
 FORGOTTEN = 0.15  # share of the items whose kept components are left out
@@ -183,9 +181,7 @@ def fill_components(
     about = cache_metadata(data.root, split, sources, data.mix, codec)
     place = folder / "latents" / "-".join(sources) / f"{split}-{versions}"
     cache = TrackCache(place, about, write=True)
-    options = {"workers": data.workers, "versions": versions}
-    for failure in fill(cache, data.root, codec, data.allow_shared_midi, **options):
-        _log.warning("left out: %s", failure)
+    fill(cache, data.root, codec, data.allow_shared_midi, data.workers, versions=versions)
     return cache
 
 
