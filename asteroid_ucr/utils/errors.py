@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from pickle import UnpicklingError
 
 # Exceptions of `torch.load` for files that are not checkpoints, or that were changed.
 UNREADABLE = (
     *(RuntimeError, ValueError, UnpicklingError, EOFError, OSError, LookupError),
-    *(TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError),
+    *(TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error),
 )
 
 
