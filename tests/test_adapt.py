@@ -78,6 +78,8 @@ def test_from_songs_without_stems(songs, tmp_path, capsys):
     assert all(torch.equal(value, again[key]) for key, value in state.items())
     with pytest.raises(UserError, match="would replace an input"):
         adapt(str(out), songs, out)
+    with pytest.raises(UserError, match="steps must be"):
+        adapt(model, songs, tmp_path / "other", steps=0)
     with pytest.raises(UserError, match=r"training\.seed"):
         adapt(model, with_validation(songs, ("drums", "bass"), out), out, steps=4, seed=1)
 

@@ -27,7 +27,7 @@ from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.solos.remix import write_estimates
 from asteroid_ucr.training.decomposition import train
 from asteroid_ucr.utils.atomic import atomic_path, refuse_inputs
-from asteroid_ucr.utils.errors import UserError
+from asteroid_ucr.utils.errors import UserError, check_positive
 
 SONGS_CSV = "songs.csv"
 # Chosen before any score was seen: a quarter of the learning rate of the bundled models' training,
@@ -74,6 +74,7 @@ def adapt(
     Raises:
         UserError: If the model cannot learn from sums of its estimates, or songs cannot be used.
     """
+    check_positive(steps=steps)
     folder, model = Path(out), load_model(name, device)
     refuse_inputs([folder / "best_model.pth"], [name, Path(name) / "best_model.pth"])
     arguments = model.get_model_args()
