@@ -273,6 +273,13 @@ def test_the_digest_tells_encoders_apart(cached):
     models = [build_model(parse(options(*cached, training__seed=seed))) for seed in (0, 0, 1)]
     digests = [ComponentCodec(model).fingerprint for model in models]
     assert digests[0] == digests[1] != digests[2]
+    weight = models[0].decomposition.encoder.state_dict().values()
+    weight = next(value for value in weight if value.is_floating_point() and value.ndim > 1)
+    found = []
+    for zero in (0.0, -0.0):
+        weight[0, 0] = zero
+        found.append(ComponentCodec(models[0]).fingerprint)
+    assert found[0] == found[1] != digests[0]
 
 
 def test_rendered_mixtures_have_the_power_of_mixtures(cached, decomposition):
