@@ -191,6 +191,7 @@ class Generator:
         Returns:
             Waveforms `(batch, n_src, samples)` on the CPU, at the level of the given audio. Sources
             kept as audio are returned unchanged, but for the parts to in-paint, with short fades.
+            Beside these, each generated source has the level that it has on average in training.
         """
         wanted = [k for k in range(len(self.sources)) if k not in plan.audio or k in plan.spans]
         hop = self.latents.hop
@@ -205,6 +206,10 @@ class Generator:
         stems = torch.empty(plan.batch, len(self.sources), plan.samples)
         with torch.no_grad():
             heard = torch.cat(list(crossfade(chunks(), overlap * hop)), dim=-1)
+        if plan.audio and plan.start is None:
+            # A kept stem does not tell how loud its partners were: they get the mean level.
+            new = [place for place, k in enumerate(wanted) if k not in plan.spans]
+            heard[:, new] *= len(self.sources) ** -0.5 * level_gain(heard[:, new])
         stems[:, wanted] = heard / plan.gain.cpu()
         for k, wav in plan.audio.items():
             span = plan.spans.get(k, (0.0, 0.0))

@@ -65,7 +65,8 @@ def test_kept_audio_is_untouched_and_encoded_at_half_the_power_of_a_mixture(mode
     z = draw_latents(model, 2.0, {"drums": drums}, steps=2)
     latents = model.codec.encode((0.5**0.5 * level_gain(drums) * drums)[None, None])
     assert torch.allclose(z[:, 0], model.decomposition.encode(latents)[:, 0], atol=1e-5)
-    # The partner follows the level of what is kept, and nothing else of it does.
+    # The partner is as loud as what is kept, and nothing else of it depends on that.
+    assert torch.allclose(level_gain(stems[:, 1]), level_gain(drums), rtol=1e-3)
     louder = model.generate(2.0, {"drums": 4 * drums}, steps=2, batch=2)
     assert torch.allclose(louder[:, 1], 4 * stems[:, 1], atol=1e-4)
 
