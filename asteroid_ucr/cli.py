@@ -211,10 +211,10 @@ def adapt(model: str, root: str, out: Path, steps: int, seed: int, device: str) 
 
     Separates the songs, and trains the model on sums of its own estimates. Then it compares the
     model before and after on songs that were held out: by their stems if they have any (folders
-    SONG/{mix,drums,…}.wav), and otherwise by examples to listen to. The same command goes on where
-    it was interrupted.
+    SONG/{mix,drums,…}.wav), and otherwise by examples to listen to. The same command, started
+    again, keeps what is done.
     """
-    from asteroid_ucr.data.datasets import describe
+    from asteroid_ucr.data.datasets import describe, load_tracks
     from asteroid_ucr.evaluation.adaptation import compare, held_out_clips
     from asteroid_ucr.training.adapt import adapt as run
     from asteroid_ucr.training.adapt import with_validation
@@ -222,6 +222,14 @@ def adapt(model: str, root: str, out: Path, steps: int, seed: int, device: str) 
     before = load_model(model, device)
     print("\n".join(describe(root)))
     data = with_validation(root, before.sources, out)
+    songs = {
+        split: len(load_tracks(data, split, sources=before.sources))
+        for split in ("train", "validation")
+    }
+    print(
+        f"{model} learns from {songs['train']} of these songs, and is compared on "
+        f"{songs['validation']} others"
+    )
     clips = held_out_clips(data, before.sources)
     path = run(model, data, out, steps, seed, device)
     print(compare({"before": before, "after": load_model(path, device)}, clips, out))

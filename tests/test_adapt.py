@@ -40,7 +40,7 @@ def save_model(folder, sources=("drums", "bass"), **options):
 def songs(tmp_path_factory):
     """Songs without stems, which the hash of their content puts into one split or another."""
     folder = tmp_path_factory.mktemp("songs")
-    for seed in range(4):
+    for seed in range(7):
         write(folder / f"{seed}.wav", song(seed, seconds=5.0))
     return folder
 
@@ -48,8 +48,8 @@ def songs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stems(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stems")
-    for seed in range(5):
-        place = folder / ("validation" if seed < 2 else "train") / str(seed)
+    for seed in range(7):
+        place = folder / ("validation" if seed < 4 else "train") / str(seed)
         for k, name in enumerate(("drums", "bass")):
             write(place / f"{name}.wav", song(2 * seed + k, seconds=5.0))
     return folder
@@ -80,6 +80,8 @@ def test_from_songs_without_stems(songs, tmp_path, capsys):
         adapt(str(out), songs, out)
     with pytest.raises(UserError, match="steps must be"):
         adapt(model, songs, tmp_path / "other", steps=0)
+    with pytest.raises(UserError, match="seed must be"):
+        adapt(model, songs, tmp_path / "other", seed=-1)
     with pytest.raises(UserError, match=r"training\.seed"):
         adapt(model, with_validation(songs, ("drums", "bass"), out), out, steps=4, seed=1)
 
@@ -88,7 +90,8 @@ def test_songs_with_stems_are_scored(stems, tmp_path, capsys):
     model, out = save_model(tmp_path / "old"), tmp_path / "new"
     assert main(["adapt", model, str(stems), "-o", str(out), "--steps", "2"]) == 0
     said = capsys.readouterr().out
-    found = re.search(r"on 2 clips of 2 held-out songs: (\S+) dB before, (\S+) dB after", said)
+    assert "learns from 3 of these songs, and is compared on 4 others" in said
+    found = re.search(r"clips of 4 held-out songs: (\S+) dB before, (\S+) dB after", said)
     lines = pd.read_csv(out / "adaptation.csv")
     for name, value in zip(("before", "after"), found.groups(), strict=True):
         scores = lines[lines["row"] == name].groupby("track")["si_sdr"].mean()
@@ -108,27 +111,26 @@ def test_the_verdict(stems, tmp_path):
         return wiener_masks(power)[None]
 
     oracle.masks = masks
-    assert ": better." in compare({"before": model, "after": oracle}, clips, tmp_path / "a")
-    assert ": worse." in compare({"before": oracle, "after": model}, clips, tmp_path / "b")
+    assert "this is better." in compare({"before": model, "after": oracle}, clips, tmp_path / "a")
+    assert "this is worse." in compare({"before": oracle, "after": model}, clips, tmp_path / "b")
     same = compare({"before": model, "after": model}, clips, tmp_path / "c")
-    assert "not clearly different" in same and "gain of 0.00 dB" in same
+    assert "not clearly different" in same and "change of +0.00 dB" in same
     one = [clip for clip in clips if clip.track == clips[0].track]
-    assert "one song" in compare({"before": model, "after": oracle}, one, tmp_path / "d")
+    assert "One song" in compare({"before": model, "after": oracle}, one, tmp_path / "d")
 
 
 def test_one_of_few_songs_is_held_out(tmp_path):
-    for seed in range(2):
+    for seed in range(3):
         write(tmp_path / "songs" / f"{seed}.wav", song(seed))
     sources = ("drums", "bass")
     found = with_validation(tmp_path / "songs", sources, tmp_path)
     rows = list(csv.DictReader(open(found)))
-    assert sorted(row["split"] for row in rows) == ["train", "validation"]
+    assert sorted(row["split"] for row in rows) == ["train", "train", "validation"]
     (tmp_path / "songs" / "1.wav").unlink()
-    with pytest.raises(UserError, match="two are needed"):
+    with pytest.raises(UserError, match="three are needed"):
         with_validation(tmp_path / "songs", sources, tmp_path)
-    (tmp_path / "songs" / "validation").mkdir()
-    for split in ("train", "validation"):
-        write(tmp_path / "both" / split / "a.wav", song(7 + len(split)))
+    for number, split in enumerate(("train", "train", "validation")):
+        write(tmp_path / "both" / split / f"{number}.wav", song(7 + number))
     assert with_validation(tmp_path / "both", sources, tmp_path) == str(tmp_path / "both")
 
 

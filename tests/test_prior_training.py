@@ -255,6 +255,7 @@ def test_a_prior_is_not_mixed_with_another_model(cached, decomposition, finished
         ({"data__sources": "[drums,piano]"}, "another --tag"),
         ({"data__cache": "/nowhere"}, "run stage 1"),
         ({"prior__frames": 100_000}, "frames"),
+        ({"prior__seed": -1}, "prior.seed -1"),
         ({"prior__subsets": True, "prior__batch_size": 0}, "prior.batch_size"),
     ],
 )

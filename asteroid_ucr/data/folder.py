@@ -204,6 +204,8 @@ def _instruments(text: str) -> tuple[str, ...]:
 
 def _listed(path: Path) -> Iterator[Entry]:
     """Songs of a list of files."""
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        raise UserError(f"{path} is one song: give a folder of songs, or a list of them.")
     lines = path.suffix.lower() in (".jsonl", ".json")
     try:
         table = pd.read_json(path, lines=True, dtype=False) if lines else pd.read_csv(path)

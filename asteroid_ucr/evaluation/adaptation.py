@@ -20,7 +20,8 @@ from asteroid_ucr.evaluation.statistics import summarise
 from asteroid_ucr.separator import UCRSeparator
 from asteroid_ucr.utils.atomic import atomic_path
 
-SECONDS, MOST_CLIPS, HEARD = 4.0, 32, 4  # of a clip; clips to measure; clips written as audio
+SECONDS = 2.0  # of a clip; shorter songs are left out of a folder
+MOST_CLIPS, HEARD = 64, 4  # to measure, and to write as audio
 LINES_CSV = "adaptation.csv"
 
 
@@ -63,14 +64,15 @@ def compare(models: Mapping[str, UCRSeparator], clips: Sequence[Clip], folder: P
         scores = {name: found.reset_index(drop=True) for name, found in lines.groupby("row")}
         change = scores[after].assign(si_sdr=scores[after]["si_sdr"] - scores[before]["si_sdr"])
         old, new, gain = (summarise(s, "si_sdr") for s in (scores[before], scores[after], change))
-        verdict = "one song is too few to tell more"
+        verdict = "One song is too few to tell more"
         if gain.tracks > 1:
             way = "better" if gain.mean > 0 else "worse"
             verdict = way if abs(gain.mean) > gain.half_width else "not clearly different"
-            verdict = f"±{gain.half_width:.2f} (95 % over songs): {verdict}"
+            verdict = f"With ±{gain.half_width:.2f} dB (95 % over songs), this is {verdict}"
         text = (
             f"SI-SDR on {gain.clips} clips of {gain.tracks} held-out songs: {old.mean:.1f} dB "
-            f"before, {new.mean:.1f} dB after, a gain of {gain.mean:.2f} dB, {verdict}. {examples}"
+            f"before, {new.mean:.1f} dB after, a change of {gain.mean:+.2f} dB. {verdict}. "
+            f"{examples}"
         )
     with atomic_path(folder / LINES_CSV) as temporary:
         lines.to_csv(temporary, index=False, float_format="%.4g")

@@ -75,6 +75,8 @@ def adapt(
         UserError: If the model cannot learn from sums of its estimates, or songs cannot be used.
     """
     check_positive(steps=steps)
+    if seed < 0:
+        raise UserError(f"seed must be 0 or more, got {seed}.")
     folder, model = Path(out), load_model(name, device)
     refuse_inputs([folder / "best_model.pth"], [name, Path(name) / "best_model.pth"])
     arguments = model.get_model_args()
@@ -98,9 +100,9 @@ def adapt(
             **SETTINGS, init=name, seed=seed, steps=steps, epoch_steps=max(1, steps // 2)
         ),
     )
+    write_estimates(data.solos, model, name, data.root)
     for split in ("train", "validation"):
         fill_cache(config, split)
-    write_estimates(data.solos, model, name, data.root)
     path = train(config, folder)
     # The training leaves out the renderer and a prior of its latents, which stay as they were.
     trained = UCRSeparator.from_pretrained(path)
@@ -114,11 +116,11 @@ def adapt(
 def with_validation(root: str | Path, sources: Sequence[str], folder: Path) -> str:
     """A data set with songs for validation: `root` itself, or a list of its songs in `folder`.
 
-    Few songs may all fall into the training split, by the hash of their content. Then one of them
-    is for validation.
+    Few songs may all fall into one split, by the hash of their content. Then one of them is for
+    validation.
 
     Raises:
-        UserError: If fewer than two songs can be used.
+        UserError: If fewer than three songs can be used: sums are of different songs.
     """
     if is_slakh(root):
         return str(root)
@@ -126,13 +128,13 @@ def with_validation(root: str | Path, sources: Sequence[str], folder: Path) -> s
         [track for track in survey(root).tracks[split] if track.has(sources)]
         for split in ("train", "validation")
     )
-    if train and held_out:
+    if len(train) > 1 and held_out:
         return str(root)
     tracks = sorted(train + held_out, key=lambda track: track.uuid)
-    if len(tracks) < 2:
+    if len(tracks) < 3:
         raise UserError(
-            f"{root} has {len(tracks)} songs for training that may hold {', '.join(sources)}, and "
-            "two are needed: add songs."
+            f"{root} has {len(tracks)} songs outside of its test split that may hold "
+            f"{', '.join(sources)}, and three are needed: add songs."
         )
     rows = [
         (

@@ -204,9 +204,13 @@ def start_run(exp_dir: str | Path, resume: str, sections: dict[str, Any]) -> Pat
         The checkpoint, or None. Where the last one is damaged, it is the one before.
 
     Raises:
-        UserError: If a named checkpoint is missing, "none" was asked for and there is a run, the
-            checkpoints are damaged, or the run in the folder has other settings.
+        UserError: If a seed is negative, a named checkpoint is missing, "none" was asked for and
+            there is a run, the checkpoints are damaged, or the run in the folder has other
+            settings.
     """
+    for name, section in sections.items():
+        if getattr(section, "seed", 0) < 0:
+            raise UserError(f"{name}.seed {section.seed} must be 0 or more.")
     folder = make_folder(exp_dir)
     saved = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
     found = [path for path in saved if path.is_file()]
