@@ -330,8 +330,8 @@ class GenerativeModel(SeparatorModel):
                 the mixture): its latents are blended with noise at α = 1 − strength.
             steps: Steps of the prior's sampler.
             guidance: Weight of what is kept in the estimates of the others: with more than 1, they
-                fit it more closely, and sound less like true ones (docs/generation.md). It needs a
-                prior that was trained on subsets of the sources, as the bundled one was.
+                fit it more closely (docs/generation.md). It needs a prior that was trained on
+                subsets of the sources, as the bundled one was.
             render_steps: Steps of the denoiser's sampler; None takes the model's `steps`. Models
                 with a renderer have no such sampler.
             seed: Seed of the noise; None takes the model's. Item i of the batch equals the result
