@@ -48,9 +48,9 @@ def write_estimates(
 
     Songs with stems or known instruments give mixtures of two instruments each. Each is used in one
     kind of mixture only, as in `find_solos`. Songs that are mixed already and may hold all of the
-    model's instruments are used as they are. The folder has the layout of
-    a folder of solos, `DIR/<instrument>/<track>_<first frame>.flac`, with passages of 4 s. An
-    interrupted call continues where it stopped.
+    model's instruments are used as they are. The folder has the layout of a folder of solos,
+    `DIR/<instrument>/<track>_<first frame>.flac`, with passages of 4 s. An interrupted call
+    continues where it stopped.
 
     Args:
         path: Folder to write.

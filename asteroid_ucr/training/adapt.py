@@ -58,7 +58,8 @@ def adapt(
     """Adapts a model to a folder of songs.
 
     The folder `out` gets `best_model.pth`, the files of a training, and the caches and estimates
-    that it learnt from. An interrupted call continues where it stopped.
+    that it learnt from. Called again, it keeps what is done: estimates of whole songs, caches, and
+    the training up to its last checkpoint, of which there are two.
 
     Args:
         name: Model to adapt: bundled name, file, folder or Hugging Face id.
@@ -72,7 +73,8 @@ def adapt(
         Path of the new model.
 
     Raises:
-        UserError: If the model cannot learn from sums of its estimates, or songs cannot be used.
+        UserError: If an option is out of range, the model cannot learn from sums of its estimates
+            or would be overwritten, or songs cannot be used.
     """
     check_positive(steps=steps)
     if seed < 0:
